@@ -1,0 +1,146 @@
+"""Manifests of bundles: what a folder holds, where it came from, and the digest that names it."""
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SHA256 = r"^sha256:[0-9a-f]{64}$"
+Digest = Annotated[str, Field(pattern=SHA256)]
+Precision = Literal["fp32", "fp16", "int8", "int4"]
+
+# A path inside a bundle: no absolute path, no "..", no backslash, so that a manifest
+# from elsewhere can never name a file outside its folder.
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$")]
+
+
+class ManifestPart(BaseModel):
+    """Base of all parts of a manifest: immutable; a later minor version may add fields."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class BundledFile(ManifestPart):
+    """A file of the bundle."""
+
+    sha256: Digest
+    bytes: Annotated[int, Field(ge=0)]
+
+
+class Source(ManifestPart):
+    """Where weights came from. `digest` covers the weight file itself."""
+
+    name: str
+    digest: Digest
+
+
+class PairTemplate(ManifestPart):
+    """How query and document become one sequence of token ids.
+
+    `prefix + query[:max_query_tokens] + infix + document + suffix`, all as token ids. Only the
+    document is cut, from its end, so that the whole is at most `max_tokens` long.
+    Token types are 0 up to and including `infix`, and 1 after it where `token_types` is true.
+    """
+
+    prefix: tuple[int, ...]
+    infix: tuple[int, ...]
+    suffix: tuple[int, ...]
+    max_tokens: Annotated[int, Field(ge=8)]
+    max_query_tokens: Annotated[int, Field(ge=1)]
+    token_types: bool
+
+
+class Measures(ManifestPart):
+    """Evaluation of one model on one collection, by `ir-measures` names (`nDCG@10`, ...)."""
+
+    collection: str
+    queries: int
+    values: dict[str, float]
+
+
+class Verification(ManifestPart):
+    """The evaluation that let a bundle through: the precision beside fp32, on the same pairs."""
+
+    fp32: Measures
+    quantized: Measures
+    kendall_tau: float = Field(description="Mean over queries of tau-b between both orders.")
+    p99_score_difference: float = Field(description="Of the absolute difference of logits.")
+    forced: bool = Field(default=False, description="True when written against the gate.")
+
+
+class ModelManifest(ManifestPart):
+    """`manifest.json` of a model bundle."""
+
+    kind: Literal["model"] = "model"
+    schema_version: Literal[1] = 1
+    name: str
+    family: str = Field(description="Architecture family, for instance `bert`.")
+    precision: Precision
+    recipe: str = Field(description="How the graph was made, for instance `static-smoothquant`.")
+    inputs: tuple[str, ...] = Field(
+        description="Names of the graph's inputs, a subset of input_ids, attention_mask, "
+        "token_type_ids; each int64 [batch, tokens]. Without attention_mask all rows of a batch "
+        "must have the same length."
+    )
+    output: str = Field(description="Name of the output, float32 [batch]: the raw logit.")
+    pair: PairTemplate
+    pad_token_id: int
+    disabled_optimizers: tuple[str, ...] = Field(
+        default=(), description="ONNX Runtime graph optimizers to leave out for this graph."
+    )
+    base: Source
+    adapter: Source | None = None
+    tools: dict[str, str] = Field(description="Versions of the tools that made the bundle.")
+    verification: Verification | None = None
+    files: dict[FileName, BundledFile]
+
+
+class EmbedderSpec(ManifestPart):
+    """The embedding model of an index bundle."""
+
+    name: str
+    source: Source
+    inputs: tuple[str, ...]
+    output: str = Field(description="Name of the output, float32 [batch, tokens, dimension].")
+    pooling: Literal["mean", "cls"]
+    normalize: bool
+    dimension: int
+    max_tokens: int
+    prefix: tuple[int, ...]
+    suffix: tuple[int, ...]
+    pad_token_id: int
+    query_prompt: str = ""
+    document_prompt: str = ""
+
+
+class IndexManifest(ManifestPart):
+    """`manifest.json` of an index bundle."""
+
+    kind: Literal["index"] = "index"
+    schema_version: Literal[1] = 1
+    name: str
+    documents: Annotated[int, Field(ge=0)]
+    index_type: str = Field(description="`flat`, `hnsw` or `ivfpq`.")
+    search: dict[str, int] = Field(
+        default_factory=dict, description="Search-time parameters, for instance `efSearch`."
+    )
+    embedder: EmbedderSpec
+    tools: dict[str, str]
+    files: dict[FileName, BundledFile]
+
+
+def canonical_json(value: Any) -> bytes:
+    """Return UTF-8 JSON with sorted keys and no insignificant white space."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def digest_of(manifest_json: Any) -> str:
+    """Return the bundle's digest: `sha256:` of the manifest's canonical JSON.
+
+    Takes the parsed JSON as it stands in the file, not the model, so that fields which this
+    version does not know are part of the digest.
+    """
+    return "sha256:" + hashlib.sha256(canonical_json(manifest_json)).hexdigest()
