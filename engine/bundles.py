@@ -1,4 +1,4 @@
-"""Opens bundles: reads the manifest, checks every file against it, and names the whole by digest."""
+"""Opens bundles: reads the manifest, checks every file against it, names the whole by digest."""
 
 import hashlib
 import json

@@ -1,8 +1,8 @@
 """Errors of the engine.
 
-    EngineError
-    ├── BundleError      a folder is not a bundle, or its files are not those of its manifest
-    └── QueryTooLong     a query leaves the model no room for a document
+EngineError
+├── BundleError      a folder is not a bundle, or its files are not those of its manifest
+└── QueryTooLongError     a query leaves the model no room for a document
 """
 
 
@@ -14,5 +14,5 @@ class BundleError(EngineError):
     """A folder is no bundle, is of the wrong kind, or was altered."""
 
 
-class QueryTooLong(EngineError):
+class QueryTooLongError(EngineError):
     """A query has more tokens than the model's pair template leaves for it; it is never cut."""

@@ -1,0 +1,74 @@
+"""One batch of token ids to logits: the boundary to the inference runtime."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from engine.bundles import Bundle
+from schemas.manifests import ModelManifest
+
+Logits = NDArray[np.float32]
+
+
+class Graph(Protocol):
+    """Runs one batch: the boundary to the inference runtime. Safe to call from many threads."""
+
+    def __call__(self, ids: NDArray[np.int64], document_start: NDArray[np.int64]) -> Logits:
+        """Take ids [rows, tokens] and starts [rows]; return one raw logit a row, float32 [rows]."""
+
+
+@dataclass(frozen=True)
+class OnnxGraph:
+    """The graph of a model bundle."""
+
+    session: ort.InferenceSession
+    inputs: tuple[str, ...]
+    output: str
+    token_types: bool
+
+    @classmethod
+    def open(cls, bundle: Bundle[ModelManifest], providers: Sequence[str] = ()) -> "OnnxGraph":
+        """Load `model.onnx`; `providers` are ONNX Runtime's names, best first (default: CPU)."""
+        manifest = bundle.manifest
+        session = ort.InferenceSession(
+            str(bundle.file("model.onnx")),
+            _session_options(),
+            providers=list(providers) or ["CPUExecutionProvider"],
+            disabled_optimizers=set(manifest.disabled_optimizers),
+        )
+        return cls(session, manifest.inputs, manifest.output, manifest.pair.token_types)
+
+    def __call__(self, ids: NDArray[np.int64], document_start: NDArray[np.int64]) -> Logits:
+        """See `Graph`."""
+        feeds: dict[str, NDArray[np.int64]] = {"input_ids": ids}
+        if "token_type_ids" in self.inputs:
+            feeds["token_type_ids"] = self._types(ids, document_start)
+        if "attention_mask" in self.inputs:
+            feeds["attention_mask"] = np.ones_like(ids)
+        (logits,) = self.session.run([self.output], feeds)
+        return np.asarray(logits, dtype=np.float32)
+
+    def _types(
+        self, ids: NDArray[np.int64], document_start: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        if not self.token_types:
+            return np.zeros_like(ids)
+        return (np.arange(ids.shape[1]) >= document_start[:, None]).astype(np.int64)
+
+
+def _session_options() -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3
+    return options
+
+
+def runtime_versions() -> Mapping[str, str]:
+    """Return the versions of the libraries that decide about scores."""
+    return {"onnxruntime": ort.__version__, "numpy": np.__version__}

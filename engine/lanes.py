@@ -1,0 +1,89 @@
+"""Lanes: threads that run one-thread inferences side by side, fed from one queue.
+
+All lanes run the same ONNX Runtime session, so there is one copy of the weights: a session whose
+operators use one thread runs on the thread that calls it, and may be called by many at once.
+"""
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from queue import SimpleQueue
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.batches import plan_batches
+from engine.graph import Graph, Logits
+from engine.pairs import EncodedPair
+
+
+class _Job:
+    """Pairs that were handed in together. The lane that finishes the last batch sets the future."""
+
+    def __init__(self, pairs: Sequence[EncodedPair], batches: int) -> None:
+        self.pairs = pairs
+        self.logits: Logits = np.full(len(pairs), np.nan, dtype=np.float32)
+        self.future: Future[Logits] = Future()
+        self._left = batches
+        self._lock = threading.Lock()
+
+    def finish_batch(self) -> None:
+        with self._lock:
+            self._left -= 1
+            done = self._left == 0
+        if done and self.future.set_running_or_notify_cancel():
+            self.future.set_result(self.logits)
+
+
+class Lanes:
+    """N threads that take model batches of all jobs from one queue, in the order they came."""
+
+    def __init__(self, graph: Graph, lanes: int) -> None:
+        self._graph = graph
+        self._queue: SimpleQueue[tuple[_Job, NDArray[np.intp]] | None] = SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._run, name=f"lane-{n}", daemon=True) for n in range(lanes)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, pairs: Sequence[EncodedPair]) -> Future[Logits]:
+        """Return a future of float32 [pairs]; NaN where a pair could not be scored, even alone.
+
+        A cancelled future's batches that have not begun are skipped.
+        """
+        batches = plan_batches([len(pair.ids) for pair in pairs])
+        job = _Job(pairs, len(batches))
+        for batch in batches:
+            self._queue.put((job, batch))
+        if not batches:
+            job.future.set_result(job.logits)
+        return job.future
+
+    def close(self) -> None:
+        """Finish what is queued and end the threads."""
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            job, batch = item
+            if not job.future.cancelled():
+                self._score(job, batch)
+            job.finish_batch()
+
+    def _score(self, job: _Job, batch: NDArray[np.intp]) -> None:
+        """Score a batch; where that fails, halve it until the bad pair stands alone."""
+        pairs = [job.pairs[position] for position in batch]
+        try:
+            job.logits[batch] = self._graph(
+                np.stack([pair.ids for pair in pairs]).astype(np.int64),
+                np.asarray([pair.document_start for pair in pairs], dtype=np.int64),
+            )
+        except Exception:
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                self._score(job, batch[:middle])
+                self._score(job, batch[middle:])

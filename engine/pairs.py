@@ -1,0 +1,90 @@
+"""Texts to token ids: the one place where query and document become one sequence.
+
+Serving and training build pairs with this code, so a model never meets at work what it did not
+meet in training.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from engine.bundles import Bundle
+from engine.errors import QueryTooLongError
+from schemas.manifests import ModelManifest, PairTemplate
+
+# What lies behind so many characters for each token that the model can read is cut off before
+# tokenising: a document of megabytes must not hold up its neighbours for seconds.
+CHARS_PER_TOKEN = 32
+
+Ids = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class EncodedPair:
+    """Token ids of a pair, int32 [tokens], where the document begins, and whether it was cut."""
+
+    ids: Ids
+    document_start: int
+    truncated: bool
+
+
+@dataclass(frozen=True)
+class PairEncoder:
+    """Builds `prefix + query + infix + document + suffix`; only the document is ever cut."""
+
+    tokenizer: Tokenizer
+    template: PairTemplate
+
+    @classmethod
+    def open(cls, bundle: Bundle[ModelManifest]) -> "PairEncoder":
+        """Load the tokenizer of a model bundle."""
+        return cls.load(bundle.file("tokenizer.json"), bundle.manifest.pair)
+
+    @classmethod
+    def load(cls, tokenizer_json: Path, template: PairTemplate) -> "PairEncoder":
+        """Load a fast tokenizer; its own padding and truncation settings are left out."""
+        tokenizer = Tokenizer.from_file(str(tokenizer_json))
+        tokenizer.no_padding()
+        # One token more than fits, so that a cut can be seen from the length alone.
+        tokenizer.enable_truncation(template.max_tokens + 1)
+        return cls(tokenizer, template)
+
+    def encode_query(self, query: str) -> Ids:
+        """Return int32 [tokens] without special tokens; raises QueryTooLongError."""
+        ids = self._tokenise([query])[0]
+        if len(ids) > self.template.max_query_tokens:
+            raise QueryTooLongError(
+                f"the query has more than {self.template.max_query_tokens} tokens, "
+                "and would leave the model no room for a document"
+            )
+        return ids
+
+    def encode(self, query: Ids, documents: Sequence[str]) -> list[EncodedPair]:
+        """Return one pair for each document, in order."""
+        limit = CHARS_PER_TOKEN * self.template.max_tokens
+        tokens = self._tokenise([text[:limit] for text in documents])
+        head = np.concatenate(
+            [self._ids(self.template.prefix), query, self._ids(self.template.infix)]
+        )
+        tail = self._ids(self.template.suffix)
+        room = self.template.max_tokens - len(head) - len(tail)
+        return [
+            EncodedPair(
+                ids=np.concatenate([head, ids[:room], tail]),
+                document_start=len(head),
+                truncated=len(ids) > room or len(text) > limit,
+            )
+            for ids, text in zip(tokens, documents, strict=True)
+        ]
+
+    def _tokenise(self, texts: Sequence[str]) -> list[Ids]:
+        encodings = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
+
+    @staticmethod
+    def _ids(ids: tuple[int, ...]) -> Ids:
+        return np.asarray(ids, dtype=np.int32)

@@ -1,0 +1,52 @@
+"""Pairs of texts to logits in one call."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.bundles import Bundle
+from engine.graph import OnnxGraph
+from engine.lanes import Lanes
+from engine.pairs import EncodedPair, PairEncoder
+from schemas.manifests import ModelManifest
+
+
+@dataclass(frozen=True)
+class ScoredPair:
+    """A raw logit, and whether the model read only a part of the document."""
+
+    logit: float
+    truncated: bool
+
+
+class Scorer:
+    """Pairs of texts to logits in one call, for evaluation, calibration and tests."""
+
+    def __init__(self, encoder: PairEncoder, lanes: Lanes) -> None:
+        self.encoder = encoder
+        self.lanes = lanes
+
+    @classmethod
+    def open(cls, bundle: Bundle[ModelManifest], lanes: int = 1) -> "Scorer":
+        """Open a model bundle with so many lanes."""
+        return cls(PairEncoder.open(bundle), Lanes(OnnxGraph.open(bundle), lanes))
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[ScoredPair]:
+        """Return one score for each (query, document); raises QueryTooLongError."""
+        by_query: dict[str, list[int]] = {}
+        for position, (query, _) in enumerate(pairs):
+            by_query.setdefault(query, []).append(position)
+        encoded: dict[int, EncodedPair] = {}
+        for query, positions in by_query.items():
+            ids = self.encoder.encode_query(query)
+            rows = self.encoder.encode(ids, [pairs[position][1] for position in positions])
+            encoded.update(zip(positions, rows, strict=True))
+        ordered = [encoded[position] for position in range(len(pairs))]
+        logits = self.lanes.submit(ordered).result()
+        return [
+            ScoredPair(float(logit), pair.truncated)
+            for logit, pair in zip(logits, ordered, strict=True)
+        ]
+
+    def close(self) -> None:
+        """End the lanes."""
+        self.lanes.close()
