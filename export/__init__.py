@@ -1,0 +1,1 @@
+"""Checkpoint to model bundle, corpus to index bundle, and evaluation of both."""

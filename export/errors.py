@@ -1,0 +1,33 @@
+"""Errors of the export commands.
+
+ExportError
+├── CheckpointError        the model or adapter can't be exported
+├── UnsupportedPrecisionError   this precision isn't made for this family
+├── CalibrationError       the calibration pairs are unusable
+├── TargetExistsError           the output folder is there already
+└── VerificationError     the graph that was made is not good enough to be written
+"""
+
+
+class ExportError(Exception):
+    """Base of all errors of export; the message is one line that says what to do."""
+
+
+class CheckpointError(ExportError):
+    """A checkpoint or adapter is incomplete, unsafe or of the wrong kind."""
+
+
+class UnsupportedPrecisionError(ExportError):
+    """The precision is not made for this model family."""
+
+
+class CalibrationError(ExportError):
+    """A calibration file can't be read, or has no pairs."""
+
+
+class TargetExistsError(ExportError):
+    """The output folder exists and may not be replaced."""
+
+
+class VerificationError(ExportError):
+    """The exported graph differs too much from what it was made from."""
