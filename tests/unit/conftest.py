@@ -1,0 +1,38 @@
+"""Small models and bundles that several unit tests share."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from engine.bundles import Bundle, open_index
+from export.index import build_index
+from schemas.manifests import IndexManifest
+from tests.unit.tiny_retrieval import DOCUMENTS, BuildIndex, write_tiny_embedder
+
+
+@pytest.fixture(scope="session")
+def tiny_embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An embedding model of two random layers."""
+    pytest.importorskip("torch")
+    return write_tiny_embedder(tmp_path_factory.mktemp("models") / "tiny-embedder")
+
+
+@pytest.fixture(scope="session")
+def build_tiny_index(tiny_embedder: Path, tmp_path_factory: pytest.TempPathFactory) -> BuildIndex:
+    """Builds an index bundle of some documents: `build_tiny_index(documents, hnsw_from=…)`."""
+
+    def build(documents: list[dict[str, object]], **options: int) -> Bundle[IndexManifest]:
+        folder = tmp_path_factory.mktemp("index")
+        corpus = folder / "corpus.jsonl"
+        corpus.write_text("".join(json.dumps(document) + "\n" for document in documents))
+        out = build_index(corpus, folder / "bundle", model=str(tiny_embedder), lanes=2, **options)
+        return open_index(out)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def tiny_index(build_tiny_index: BuildIndex) -> Bundle[IndexManifest]:
+    """An index bundle of `DOCUMENTS`, of which some have equal texts."""
+    return build_tiny_index(DOCUMENTS)
