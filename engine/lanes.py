@@ -5,8 +5,10 @@ operators use one thread runs on the thread that calls it, and may be called by 
 """
 
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from queue import SimpleQueue
 
 import numpy as np
@@ -35,11 +37,22 @@ class _Job:
             self.future.set_result(self.logits)
 
 
+@dataclass(frozen=True)
+class LaneStats:
+    """Totals since the start; `busy_s` is the sum over all lanes."""
+
+    pairs: int
+    tokens: int
+    busy_s: float
+
+
 class Lanes:
     """N threads that take model batches of all jobs from one queue, in the order they came."""
 
     def __init__(self, graph: Graph, lanes: int) -> None:
         self._graph = graph
+        self._lock = threading.Lock()
+        self._stats = LaneStats(0, 0, 0.0)
         self._queue: SimpleQueue[tuple[_Job, NDArray[np.intp]] | None] = SimpleQueue()
         self._threads = [
             threading.Thread(target=self._run, name=f"lane-{n}", daemon=True) for n in range(lanes)
@@ -60,6 +73,16 @@ class Lanes:
             job.future.set_result(job.logits)
         return job.future
 
+    @property
+    def count(self) -> int:
+        """How many lanes there are."""
+        return len(self._threads)
+
+    @property
+    def stats(self) -> LaneStats:
+        """What was scored so far."""
+        return self._stats
+
     def close(self) -> None:
         """Finish what is queued and end the threads."""
         for _ in self._threads:
@@ -71,8 +94,18 @@ class Lanes:
         while (item := self._queue.get()) is not None:
             job, batch = item
             if not job.future.cancelled():
+                began = time.perf_counter()
                 self._score(job, batch)
+                self._count(job, batch, time.perf_counter() - began)
             job.finish_batch()
+
+    def _count(self, job: _Job, batch: NDArray[np.intp], seconds: float) -> None:
+        tokens = len(batch) * len(job.pairs[batch[0]].ids)
+        with self._lock:
+            so_far = self._stats
+            self._stats = LaneStats(
+                so_far.pairs + len(batch), so_far.tokens + tokens, so_far.busy_s + seconds
+            )
 
     def _score(self, job: _Job, batch: NDArray[np.intp]) -> None:
         """Score a batch; where that fails, halve it until the bad pair stands alone."""

@@ -19,6 +19,10 @@ Tier = Literal["full", "reduced", "retrieval_order"]
 DegradedReason = Literal["deadline", "overload", "scorer_unavailable"]
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class Event(BaseModel):
     """Base of all events: strict types, unknown fields ignored, immutable."""
 
@@ -84,7 +88,9 @@ class RankedDocument(Event):
         description="Cosine similarity of the index, or the application's own score."
     )
     truncated: bool = Field(description="True when the model did not read the whole document.")
-    text: str | None = Field(default=None, description="Present when `return_text` was asked.")
+    text: str | None = Field(
+        default=None, exclude_if=_is_none, description="Present when `return_text` was asked."
+    )
 
 
 class ModelRef(Event):
@@ -140,7 +146,7 @@ class ShownDocument(Event):
     rank: Annotated[int, Field(ge=1)]
     score: Finite | None
     retrieval_rank: Annotated[int, Field(ge=1)]
-    text: str | None = None
+    text: str | None = Field(default=None, exclude_if=_is_none)
 
 
 class Impression(Event):

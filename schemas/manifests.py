@@ -12,7 +12,9 @@ Precision = Literal["fp32", "fp16", "int8", "int4"]
 
 # A path inside a bundle: no absolute path, no "..", no backslash, so that a manifest
 # from elsewhere can never name a file outside its folder.
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$")]
+FileName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$")
+]
 
 
 class ManifestPart(BaseModel):

@@ -1,0 +1,106 @@
+"""`python -m worker`: run the worker, rank lines without Kafka, or replay dead letters."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+from pydantic_settings import CliSettingsSource, SettingsError
+
+from worker.build import build_loop
+from worker.errors import FatalError, StartError
+from worker.lines import rank_lines
+from worker.logs import configure_logs
+from worker.loop import Loop
+from worker.settings import Settings
+
+DESCRIPTION = """\
+Rerank query events from Kafka with a cross-encoder, exactly once.
+
+  python -m worker --model-bundle build/model --index-bundle build/index
+  python -m worker rank --model-bundle build/model < queries.jsonl
+  python -m worker replay --help
+
+Every setting is a flag, an environment variable (--kafka.group-id is RERANKER_KAFKA__GROUP_ID)
+or a line of the TOML file that RERANKER_SETTINGS_FILE names; flags win, then the environment.
+"""
+
+RANK_DESCRIPTION = """\
+Read query events as JSON lines from standard input, write ranked lists to standard output.
+
+  echo '{"query_id": "1", "query": "how do I read a file?"}' |
+    python -m worker rank --model-bundle build/model --index-bundle build/index
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command and return its exit code."""
+    try:
+        if arguments[:1] == ["rank"]:
+            return _rank(arguments[1:])
+        if arguments[:1] == ["replay"]:
+            from worker.replay import main as replay  # noqa: PLC0415 - the worker needs none of it
+
+            return replay(arguments[1:])
+        return _run(arguments)
+    except FatalError as error:
+        sys.stderr.write(f"kafka-reranker: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(arguments: Sequence[str]) -> int:
+    parser = _parser("python -m worker", DESCRIPTION)
+    settings = read_settings(parser, arguments)
+    configure_logs(settings.log)
+    loop = build_loop(settings)
+    _stop_on_signals(loop)
+    try:
+        loop.run()
+    finally:
+        loop.close()
+    return 0
+
+
+def _rank(arguments: Sequence[str]) -> int:
+    parser = _parser("python -m worker rank", RANK_DESCRIPTION)
+    settings = read_settings(parser, arguments)
+    configure_logs(settings.log)
+    sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+    return rank_lines(settings, sys.stdin, sys.stdout)
+
+
+def read_settings(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Settings:
+    """Return the settings of flags, environment and file; raises StartError in one line."""
+    source = CliSettingsSource[argparse.ArgumentParser](
+        Settings, root_parser=parser, cli_hide_none_type=True, cli_kebab_case=True
+    )
+    try:
+        return Settings(_cli_settings_source=source(parsed_args=parser.parse_args(arguments)))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        variable = "RERANKER_" + name.replace(".", "__").upper()
+        raise StartError(f"setting {name} ({variable}): {first['msg']}") from None
+    except (SettingsError, OSError, ValueError) as error:
+        raise StartError(f"settings can't be read: {error}") from None
+
+
+def _parser(name: str, description: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        prog=name,
+        usage=f"{name} [--SETTING VALUE ...]",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _stop_on_signals(loop: Loop) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: loop.stop())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,105 @@
+"""How much of each query can be answered in time, from measured capacity.
+
+First fewer candidates are scored, then none: an answer in retrieval order is better than one that
+comes too late. What was asked without a deadline, where no target age is set, is never cut.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.lanes import Lanes, LaneStats
+from schemas.events import DegradedReason
+from worker.decode import Query
+from worker.settings import OverloadSettings
+
+# The weight of the newest measurement: about the last ten batches count.
+SMOOTHING = 0.2
+# Once it had to cut, the worker plans with this share of its capacity, until that is enough for
+# everything. Without this it would go back and forth at the edge.
+STRAINED_SHARE = 0.8
+# Time for all but scoring: retrieval, cache, commit. Measured, see docs/performance.md.
+OVERHEAD_S = 0.03
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many candidates to score (None: all), and why not all."""
+
+    limit: int | None = None
+    reason: DegradedReason | None = None
+
+
+FULL = Plan()
+
+
+class Admission:
+    """Plans batches. Not safe to call from several threads."""
+
+    def __init__(self, settings: OverloadSettings, lanes: Lanes) -> None:
+        self._settings = settings
+        self._lanes = lanes
+        self._seen = LaneStats(0, 0, 0.0)
+        self._pairs_per_s = 0.0
+        self._strained = False
+
+    @property
+    def pairs_per_s(self) -> float:
+        """The measured capacity of all lanes together."""
+        return self._pairs_per_s
+
+    def measure(self) -> None:
+        """Take in what the lanes have scored since the last call."""
+        stats = self._lanes.stats
+        pairs, busy_s = stats.pairs - self._seen.pairs, stats.busy_s - self._seen.busy_s
+        self._seen = stats
+        if pairs == 0 or busy_s <= 0:
+            return
+        speed = pairs / busy_s * self._lanes.count
+        known = self._pairs_per_s
+        self._pairs_per_s = known + SMOOTHING * (speed - known) if known else speed
+
+    def plan(self, queries: Sequence[Query], backlog_pairs: int, now_s: float) -> list[Plan]:
+        """Return a plan for each query of one batch, behind `backlog_pairs` already in work.
+
+        A batch is answered as a whole, so the tightest budget in it counts for all that have one.
+        """
+        self.measure()
+        budgets = [self._budget_s(query, now_s) for query in queries]
+        bound = [budget for budget, _ in budgets if budget is not None]
+        if not bound:
+            return [FULL] * len(queries)
+        wanted = [pairs_of(query) for query in queries]
+        share = STRAINED_SHARE if self._strained else 1.0
+        capacity = share * self._pairs_per_s * (min(bound) - OVERHEAD_S) - backlog_pairs
+        self._strained = sum(wanted) > capacity
+        if not self._strained:
+            return [FULL] * len(queries)
+        unbound = sum(
+            pairs for pairs, (budget, _) in zip(wanted, budgets, strict=True) if budget is None
+        )
+        each = int((capacity - unbound) / len(bound))
+        return [
+            FULL if budget is None else self._cut(pairs, each, reason)
+            for pairs, (budget, reason) in zip(wanted, budgets, strict=True)
+        ]
+
+    def _cut(self, pairs: int, limit: int, reason: DegradedReason) -> Plan:
+        if pairs <= limit:
+            return FULL
+        return Plan(limit if limit >= self._settings.min_candidates else 0, reason)
+
+    def _budget_s(self, query: Query, now_s: float) -> tuple[float | None, DegradedReason]:
+        """Return the seconds left for an answer (None: as long as it takes), and what binds."""
+        age_s = now_s - query.record.timestamp_ms / 1000
+        deadline_ms, target_ms = query.event.deadline_ms, self._settings.target_age_ms
+        if deadline_ms is not None and (target_ms is None or deadline_ms <= target_ms):
+            return deadline_ms / 1000 - age_s, "deadline"
+        if target_ms is not None:
+            return target_ms / 1000 - age_s, "overload"
+        return None, "overload"
+
+
+def pairs_of(query: Query) -> int:
+    """Return the most pairs that a query can ask for."""
+    candidates = query.event.candidates
+    return query.event.top_k if candidates is None else len(candidates)

@@ -1,0 +1,153 @@
+"""Puts the parts together: the only place that knows which implementation stands where."""
+
+import socket
+from dataclasses import dataclass
+
+from engine.bundles import Bundle, open_index, open_model
+from engine.errors import BundleError
+from engine.graph import OnnxGraph
+from engine.index import Retriever as RetrieverEngine
+from engine.lanes import Lanes
+from engine.pairs import PairEncoder
+from schemas.events import IndexRef, ModelRef
+from schemas.manifests import IndexManifest, ModelManifest
+from worker.admission import Admission
+from worker.broker import Broker
+from worker.caches import PairCache, RankingCache
+from worker.clock import SystemClock
+from worker.errors import StartError
+from worker.http import App, Health, serve
+from worker.index_retriever import IndexRetriever
+from worker.intake import Intake
+from worker.kafka_broker import KafkaBroker
+from worker.kafka_client import check_topics, make_consumer, make_producer
+from worker.loop import Loop, Parts
+from worker.metrics import Metrics
+from worker.publish import Publisher
+from worker.reranker import Reranker
+from worker.scoring import PairScorer
+from worker.settings import Settings, lanes_of
+from worker.store import Store, open_store
+from worker.watchdog import Watchdog
+
+WARM_UP_WORDS = (8, 16, 32, 64, 128)
+RECORD_OVERHEAD_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Bundles:
+    """What the settings name, verified."""
+
+    model: Bundle[ModelManifest]
+    index: Bundle[IndexManifest] | None
+
+    @property
+    def model_ref(self) -> ModelRef:
+        """Return how results name the model."""
+        manifest = self.model.manifest
+        return ModelRef(name=manifest.name, digest=self.model.digest, precision=manifest.precision)
+
+    @property
+    def index_ref(self) -> IndexRef | None:
+        """Return how results name the index."""
+        if self.index is None:
+            return None
+        return IndexRef(name=self.index.manifest.name, digest=self.index.digest)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What answers queries, with or without Kafka."""
+
+    reranker: Reranker
+    lanes: Lanes
+
+
+def build_loop(settings: Settings) -> Loop:
+    """Build the worker and start its HTTP server; raises StartError."""
+    clock = SystemClock()
+    bundles = open_bundles(settings)
+    metrics = Metrics(bundles.model_ref, bundles.index_ref)
+    store = open_store(settings.redis, metrics.cache_failures.inc)
+    engine = build_engine(settings, bundles, store)
+    broker = connect(settings)
+    health = Health(clock, stale_after_s=settings.kafka.max_poll_interval_ms / 1000)
+    serve(App(health, metrics.registry), settings.http)
+    parts = Parts(
+        broker=broker,
+        reranker=engine.reranker,
+        admission=Admission(settings.overload, engine.lanes),
+        publisher=Publisher(
+            settings.kafka.topics, socket.gethostname(), settings.feedback.text, clock
+        ),
+        intake=Intake(settings.batch, settings.limits),
+        metrics=metrics,
+        health=health,
+        clock=clock,
+    )
+    return Loop(parts, settings.batch, settings.drain_timeout_ms / 1000)
+
+
+def open_bundles(settings: Settings) -> Bundles:
+    """Open and verify the bundles; raises StartError."""
+    if settings.model_bundle is None:
+        raise StartError(
+            "model_bundle (RERANKER_MODEL_BUNDLE) must name the folder of a model bundle; "
+            "`python -m export model --precision int8 --out DIR` makes one"
+        )
+    try:
+        model = open_model(settings.model_bundle)
+    except BundleError as error:
+        raise StartError(f"model_bundle (RERANKER_MODEL_BUNDLE): {error}") from None
+    if settings.index_bundle is None:
+        return Bundles(model, None)
+    try:
+        return Bundles(model, open_index(settings.index_bundle))
+    except BundleError as error:
+        raise StartError(f"index_bundle (RERANKER_INDEX_BUNDLE): {error}") from None
+
+
+def build_engine(settings: Settings, bundles: Bundles, store: Store) -> Engine:
+    """Load models and index, and build what answers queries; raises StartError."""
+    count = lanes_of(settings)
+    try:
+        encoder = PairEncoder.open(bundles.model)
+        lanes = Lanes(OnnxGraph.open(bundles.model), count)
+        retriever = _retriever(bundles, count)
+    except BundleError as error:
+        raise StartError(str(error)) from None
+    warm_up(encoder, lanes)
+    model, index = bundles.model_ref, bundles.index_ref
+    reranker = Reranker(
+        scorer=PairScorer(encoder, lanes, PairCache(store, model.digest)),
+        retriever=retriever,
+        rankings=None if index is None else RankingCache(store, model.digest, index.digest),
+        model=model,
+        clock=SystemClock(),
+        always_text=settings.feedback.text == "always",
+    )
+    return Engine(reranker, lanes)
+
+
+def warm_up(encoder: PairEncoder, lanes: Lanes) -> None:
+    """Score a few pairs: first runs are slower, and admission needs a first measurement."""
+    query = encoder.encode_query("what is this")
+    documents = [" ".join(["word"] * words) for words in WARM_UP_WORDS for _ in range(lanes.count)]
+    lanes.submit(encoder.encode(query, documents)).result()
+
+
+def connect(settings: Settings) -> Broker:
+    """Connect to Kafka and check the topics; raises StartError."""
+    size = settings.limits.event_bytes + RECORD_OVERHEAD_BYTES
+    consumer = make_consumer(settings.kafka, fetch_bytes=size)
+    check_topics(consumer, settings.kafka)
+    broker = KafkaBroker(consumer, make_producer(settings.kafka, size), settings.kafka, Watchdog())
+    broker.join()
+    return broker
+
+
+def _retriever(bundles: Bundles, lanes: int) -> IndexRetriever | None:
+    reference = bundles.index_ref
+    if bundles.index is None or reference is None:
+        return None
+    return IndexRetriever(RetrieverEngine.open(bundles.index, lanes), reference)

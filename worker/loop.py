@@ -1,0 +1,266 @@
+"""The loop: poll, begin, finish, commit.
+
+One thread owns the broker and runs this loop. A second begins batches (cache, retrieval,
+tokenising), and the lanes score. So while batch k is scored, k+1 is begun and k-1 committed.
+
+What was read is held by nothing but this process until it is committed: whenever partitions move
+or a transaction is given up, everything in work is dropped and read again from the committed
+offsets. Scores that were finished are in the cache by then.
+"""
+
+import random
+import threading
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import structlog
+
+from schemas.cloudevents import trace_id
+from worker.admission import Admission, pairs_of
+from worker.broker import Broker
+from worker.clock import Clock
+from worker.errors import BadRecordError, CommitAbortedError, TransientError
+from worker.http import Health
+from worker.intake import BadRecord, Batch, Intake
+from worker.metrics import Metrics
+from worker.publish import Publisher
+from worker.records import Outgoing, next_offsets
+from worker.reranker import Answer, Outcome, Pending, Reranker
+from worker.settings import BatchSettings
+
+log = structlog.get_logger(__name__)
+
+IDLE_POLL_S = 0.1
+# While a batch is in work, polls are short, so that its end is noticed at once.
+BUSY_POLL_S = 0.003
+BACKOFF_FIRST_S = 0.1
+BACKOFF_MAX_S = 10.0
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A batch in work."""
+
+    batch: Batch
+    pending: Future[Pending]
+    pairs: int
+
+    @property
+    def done(self) -> bool:
+        """Whether its end can be had without waiting."""
+        if not self.pending.done():
+            return False
+        return self.pending.exception() is not None or self.pending.result().done
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the loop works with."""
+
+    broker: Broker
+    reranker: Reranker
+    admission: Admission
+    publisher: Publisher
+    intake: Intake
+    metrics: Metrics
+    health: Health
+    clock: Clock
+
+
+class Loop:
+    """Runs until `stop` is called, then drains."""
+
+    def __init__(self, parts: Parts, batch: BatchSettings, drain_timeout_s: float) -> None:
+        self._parts = parts
+        self._in_work_limit = batch.prefetch + 2  # one scored, one being committed
+        self._max_events = batch.max_events
+        self._drain_timeout_s = drain_timeout_s
+        self._in_work: deque[Begun] = deque()
+        self._beginner = ThreadPoolExecutor(1, thread_name_prefix="begin")
+        self._stop = threading.Event()
+        self._must_rewind = False
+        self._failures = 0
+        self._resume_at_s = 0.0
+
+    def stop(self) -> None:
+        """Let the loop end after what is in work. Safe from signal handlers and threads."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Work until stopped; raises FatalError."""
+        try:
+            while not self._stop.is_set():
+                self.step()
+            self._drain()
+        finally:
+            self._beginner.shutdown(wait=False, cancel_futures=True)
+
+    def close(self) -> None:
+        """Leave the group, so that the partitions move on at once."""
+        self._parts.broker.close()
+
+    def step(self) -> None:
+        """Do one round: read what there is room for, begin it, commit what is finished."""
+        try:
+            if self._must_rewind:
+                self._rewind()
+            self._read()
+            self._begin()
+            self._commit_finished()
+        except TransientError as error:
+            self._back_off(error)
+
+    def _read(self) -> None:
+        """Poll; without room or within a back-off only to stay a member."""
+        parts = self._parts
+        wanted = parts.intake.wants_more and self._has_room() and not self._must_wait()
+        (parts.broker.resume if wanted else parts.broker.pause)()
+        polled = parts.broker.poll(self._max_events, self._poll_timeout_s())
+        parts.health.polled()
+        parts.metrics.polled.set(parts.clock.now())
+        if polled.moved:
+            parts.metrics.moves.inc()
+            parts.metrics.set_lag({})
+            log.info("partitions moved", assigned=[part.number for part in parts.broker.assigned()])
+            self._forget_all()
+            return
+        parts.intake.add(polled.records, polled.lease)
+        parts.metrics.waiting.set(len(parts.intake))
+
+    def _poll_timeout_s(self) -> float:
+        if self._in_work and self._in_work[0].done:
+            return 0.0
+        if self._in_work or (len(self._parts.intake) and self._has_room()):
+            return BUSY_POLL_S
+        return IDLE_POLL_S
+
+    def _has_room(self) -> bool:
+        return len(self._in_work) < self._in_work_limit
+
+    def _must_wait(self) -> bool:
+        return self._must_rewind or self._parts.clock.monotonic() < self._resume_at_s
+
+    def _begin(self) -> None:
+        parts = self._parts
+        while self._has_room() and (batch := parts.intake.cut()) is not None:
+            backlog = sum(begun.pairs for begun in self._in_work)
+            queries = batch.queries
+            plans = parts.admission.plan(queries, backlog, parts.clock.now())
+            pending = self._beginner.submit(parts.reranker.begin, queries, plans)
+            pairs = sum(
+                min(pairs_of(query), pairs_of(query) if plan.limit is None else plan.limit)
+                for query, plan in zip(queries, plans, strict=True)
+            )
+            self._in_work.append(Begun(batch, pending, pairs))
+
+    def _commit_finished(self) -> None:
+        """Commit batches in the order in which they were begun, and only whole ones."""
+        while self._in_work and self._in_work[0].done:
+            begun = self._in_work[0]
+            pending = begun.pending.result()
+            outcomes = self._parts.reranker.finish(pending)
+            scored_at_s = self._parts.clock.monotonic()
+            self._commit(begun.batch, outcomes)
+            self._in_work.popleft()
+            self._failures = 0
+            self._measure(pending, outcomes, scored_at_s)
+
+    def _commit(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
+        parts = self._parts
+        answered = iter(outcomes)
+        records: list[Outgoing] = []
+        for item in batch.items:
+            if isinstance(item, BadRecord):
+                records.append(parts.publisher.dead_letter(item.record, item.error))
+            else:
+                records.extend(parts.publisher.records(next(answered)))
+        parts.broker.commit(records, next_offsets(batch.records), batch.lease)
+        parts.metrics.commits.labels("committed").inc()
+        for item in batch.items:
+            if isinstance(item, BadRecord):
+                self._count_dead_letter("decode", item.record.offset, item.error)
+        for outcome in outcomes:
+            self._count(outcome)
+
+    def _count(self, outcome: Outcome) -> None:
+        metrics, record = self._parts.metrics, outcome.query.record
+        if not isinstance(outcome, Answer):
+            self._count_dead_letter("rerank", record.offset, outcome.error)
+            return
+        metrics.answers.labels(metrics.model, outcome.tier, outcome.degraded or "").inc()
+        metrics.pairs.labels(metrics.model, "cache").inc(outcome.hits)
+        metrics.pairs.labels(metrics.model, "model").inc(outcome.misses)
+        metrics.age.observe(max(0.0, self._parts.clock.now() - record.timestamp_ms / 1000))
+        log.debug(
+            "answered",
+            query_id=outcome.query.event.query_id,
+            trace_id=trace_id(record.header("traceparent")),
+            tier=outcome.tier,
+            total_ms=round(outcome.total_s * 1000, 1),
+        )
+
+    def _count_dead_letter(self, stage: str, offset: int, error: BadRecordError) -> None:
+        self._parts.metrics.dead_letters.labels(self._parts.metrics.model, stage).inc()
+        log.warning("dead letter", stage=stage, offset=offset, error=str(error))
+
+    def _measure(self, pending: Pending, outcomes: Sequence[Outcome], scored_at_s: float) -> None:
+        parts, now = self._parts, self._parts.clock.monotonic()
+        stages = parts.metrics.stages
+        stages.labels("retrieve").observe(pending.retrieved_at_s - pending.began_at_s)
+        stages.labels("tokenise").observe(pending.encoded_at_s - pending.retrieved_at_s)
+        stages.labels("score").observe(scored_at_s - pending.encoded_at_s)
+        stages.labels("commit").observe(now - scored_at_s)
+        parts.metrics.batch_events.observe(len(outcomes))
+        parts.metrics.batch_pairs.observe(pending.pairs)
+        parts.metrics.tokens.labels(parts.metrics.model, "real").inc(pending.scores.tokens)
+        parts.metrics.capacity.set(parts.admission.pairs_per_s)
+        parts.metrics.set_lag(parts.broker.lag())
+
+    def _rewind(self) -> None:
+        self._parts.broker.rewind()
+        self._must_rewind = False
+
+    def _forget_all(self) -> None:
+        """Drop everything that was read; it is read again from the committed offsets."""
+        for begun in self._in_work:
+            begun.pending.cancel()
+        for begun in self._in_work:
+            if not begun.pending.cancelled() and begun.pending.exception() is None:
+                self._parts.reranker.discard(begun.pending.result())
+        self._in_work.clear()
+        self._parts.intake.clear()
+        self._must_rewind = True
+
+    def _back_off(self, error: TransientError) -> None:
+        """Wait before the next try, for a random part of a time that doubles (full jitter)."""
+        if isinstance(error, CommitAbortedError):
+            self._parts.metrics.commits.labels("aborted").inc()
+        self._forget_all()
+        limit = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2**self._failures)
+        self._failures += 1
+        delay_s = random.uniform(0, limit)  # noqa: S311 - spreads load, hides nothing
+        self._resume_at_s = self._parts.clock.monotonic() + delay_s
+        log.warning("trying again", error=str(error), delay_s=round(delay_s, 2))
+
+    def _drain(self) -> None:
+        """Commit what is in work, under a deadline; what is not will be read by the next owner.
+
+        1. Take nothing new. 2. Finish and commit what was begun. 3. The caller leaves the group.
+        """
+        parts = self._parts
+        parts.health.draining()
+        deadline_s = parts.clock.monotonic() + self._drain_timeout_s
+        log.info("draining", batches=len(self._in_work), events_left=len(parts.intake))
+        parts.intake.clear()
+        while self._in_work and parts.clock.monotonic() < deadline_s:
+            parts.broker.pause()
+            if parts.broker.poll(1, BUSY_POLL_S).moved:
+                break
+            try:
+                self._commit_finished()
+            except TransientError as error:
+                log.warning("a batch could not be committed", error=str(error))
+                break
+        self._forget_all()

@@ -1,0 +1,252 @@
+"""A batch of queries to ranked candidates: the way of a batch between decoding and publishing.
+
+`begin` does what comes before scoring and hands the pairs to the lanes; `finish` does what comes
+after. Between the two the caller begins the next batch, so that scoring never waits.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from schemas.events import DegradedReason, IndexRef, ModelRef, RankedDocument, Tier
+from worker.admission import FULL, Plan
+from worker.caches import CachedRanking, RankingCache
+from worker.candidates import Candidate, Retriever, find, inline
+from worker.clock import Clock
+from worker.decode import Query
+from worker.errors import BadRecordError
+from worker.rank import Score, rank
+from worker.scoring import PairRequest, PairScorer, PendingScores
+
+
+@dataclass(frozen=True)
+class Answer:
+    """All that is published about an accepted query. Durations in seconds."""
+
+    query: Query
+    ranking: tuple[RankedDocument, ...]
+    tier: Tier
+    degraded: DegradedReason | None
+    model: ModelRef
+    index: IndexRef | None
+    hits: int
+    misses: int
+    queue_s: float
+    retrieve_s: float
+    score_s: float
+    total_s: float
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A query that can't be answered: it becomes a dead letter."""
+
+    query: Query
+    error: BadRecordError
+
+
+Outcome = Answer | Rejection
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A query on its way through a batch."""
+
+    query: Query
+    plan: Plan
+    candidates: list[Candidate]
+    cached: CachedRanking | None = None
+    ranking_key: bytes | None = None
+    error: BadRecordError | None = None
+
+    @property
+    def to_score(self) -> list[Candidate]:
+        if self.error is not None or self.cached is not None:
+            return []
+        return self.candidates[: self.plan.limit]
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A batch between `begin` and `finish`. Times are monotonic seconds."""
+
+    work: list[_Work]
+    scores: PendingScores
+    began_at_s: float
+    retrieved_at_s: float
+    encoded_at_s: float
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs the lanes got from this batch."""
+        return len(self.scores.own)
+
+    @property
+    def done(self) -> bool:
+        """Whether `finish` would return at once."""
+        return self.scores.logits.done() and all(
+            flight.logits.done() for flight in self.scores.flights.values()
+        )
+
+
+@dataclass(frozen=True)
+class Reranker:
+    """Answers batches of queries; what `python -m worker` and `python -m worker rank` share."""
+
+    scorer: PairScorer
+    retriever: Retriever | None
+    rankings: RankingCache | None
+    model: ModelRef
+    clock: Clock
+    always_text: bool = False
+
+    def begin(self, queries: Sequence[Query], plans: Sequence[Plan] | None = None) -> Pending:
+        """Find candidates, look scores up, hand unknown pairs to the lanes.
+
+        Raises TransientError when the index is away.
+        """
+        began = self.clock.monotonic()
+        work = [
+            _Work(query, plan, candidates=[])
+            for query, plan in zip(queries, plans or [FULL] * len(queries), strict=True)
+        ]
+        work = self._retrieve(self._from_cache(work))
+        retrieved = self.clock.monotonic()
+        scores = self.scorer.begin(
+            [
+                PairRequest(item.query.event.query, [each.text for each in item.to_score])
+                for item in work
+            ]
+        )
+        return Pending(work, scores, began, retrieved, self.clock.monotonic())
+
+    def finish(self, pending: Pending) -> list[Outcome]:
+        """Wait for the scores, rank, keep what is new; one outcome for each query, in order."""
+        scores = self.scorer.finish(pending.scores)
+        outcomes: list[Outcome] = []
+        complete: dict[bytes, CachedRanking] = {}
+        for number, item in enumerate(pending.work):
+            error = item.error or scores.bad.get(number)
+            if error is None and not scores.scorer_failed:
+                error = _unscorable(item.to_score, scores.of_request[number])
+            if error is not None:
+                outcomes.append(Rejection(item.query, error))
+                continue
+            found = [score for score in scores.of_request[number] if score is not None]
+            if scores.scorer_failed and len(found) < len(item.to_score):
+                item, found = _without_scores(item), []  # noqa: PLW2901 - the same item, less
+            hits = pending.scores.hits(number)
+            outcomes.append(self._answer(pending, item, found, hits))
+            if item.ranking_key is not None and len(found) == len(item.candidates) > 0:
+                complete[item.ranking_key] = _to_cache(item.candidates, found)
+        if self.rankings is not None:
+            self.rankings.put(complete)
+        return outcomes
+
+    def discard(self, pending: Pending) -> None:
+        """Give up a batch."""
+        self.scorer.discard(pending.scores)
+
+    def _from_cache(self, work: list[_Work]) -> list[_Work]:
+        """Take whole rankings from the cache where the same question was answered before."""
+        if self.rankings is None:
+            return work
+        keys = {
+            number: self.rankings.key(item.query.event)
+            for number, item in enumerate(work)
+            if item.query.event.candidates is None
+        }
+        # A ranking is kept without texts, so it is of no use where they are asked for.
+        numbers = [n for n in keys if not (self.always_text or work[n].query.event.return_text)]
+        found = dict(zip(numbers, self.rankings.get([keys[n] for n in numbers]), strict=True))
+        return [
+            replace(item, ranking_key=keys.get(number), cached=found.get(number))
+            for number, item in enumerate(work)
+        ]
+
+    def _retrieve(self, work: list[_Work]) -> list[_Work]:
+        numbers = [
+            number
+            for number, item in enumerate(work)
+            if item.query.event.candidates is None and item.cached is None
+        ]
+        found: dict[int, list[Candidate] | BadRecordError] = {}
+        if self.retriever is not None and numbers:
+            queries = [work[number].query for number in numbers]
+            found = dict(zip(numbers, find(self.retriever, queries), strict=True))
+        return [self._with_candidates(item, found.get(number)) for number, item in enumerate(work)]
+
+    def _with_candidates(
+        self, item: _Work, found: list[Candidate] | BadRecordError | None
+    ) -> _Work:
+        if item.query.event.candidates is not None:
+            return replace(item, candidates=inline(item.query.event.candidates))
+        if item.cached is not None:
+            return replace(item, candidates=_from_cached(item.cached), plan=FULL)
+        if found is None:
+            return replace(item, error=BadRecordError(NO_CANDIDATES))
+        if isinstance(found, BadRecordError):
+            return replace(item, error=found)
+        return replace(item, candidates=found)
+
+    def _answer(self, pending: Pending, item: _Work, found: Sequence[Score], hits: int) -> Answer:
+        event = item.query.event
+        scores = found if item.cached is None else item.cached.scores
+        hits = hits if item.cached is None else len(scores)
+        wall, now = self.clock.now(), self.clock.monotonic()
+        total = max(0.0, wall - item.query.record.timestamp_ms / 1000)
+        return Answer(
+            query=item.query,
+            ranking=rank(item.candidates, scores, event.top_n),
+            tier=_tier(len(scores), len(item.candidates)),
+            degraded=item.plan.reason if len(scores) < len(item.candidates) else None,
+            model=self.model,
+            index=self.retriever.ref if self.retriever and event.candidates is None else None,
+            hits=hits,
+            misses=len(scores) - hits,
+            queue_s=max(0.0, total - (now - pending.began_at_s)),
+            retrieve_s=pending.retrieved_at_s - pending.began_at_s,
+            score_s=now - pending.retrieved_at_s,
+            total_s=total,
+        )
+
+
+NO_CANDIDATES = (
+    "the event has no candidates and this worker has no index: send candidates, or set "
+    "index_bundle (RERANKER_INDEX_BUNDLE)"
+)
+
+
+def _tier(scored: int, candidates: int) -> Tier:
+    if scored == candidates:
+        return "full"
+    return "reduced" if scored else "retrieval_order"
+
+
+def _unscorable(
+    candidates: Sequence[Candidate], scores: Sequence[Score | None]
+) -> BadRecordError | None:
+    for candidate, score in zip(candidates, scores, strict=True):
+        if score is None:
+            return BadRecordError(f"candidate {candidate.retrieval_rank} could not be scored")
+    return None
+
+
+def _without_scores(item: _Work) -> _Work:
+    return replace(item, plan=Plan(0, "scorer_unavailable"))
+
+
+def _to_cache(candidates: Sequence[Candidate], scores: Sequence[Score]) -> CachedRanking:
+    return CachedRanking(
+        doc_ids=tuple(candidate.doc_id for candidate in candidates),
+        retrieval_scores=tuple(candidate.retrieval_score for candidate in candidates),
+        scores=tuple(scores),
+    )
+
+
+def _from_cached(cached: CachedRanking) -> list[Candidate]:
+    return [
+        Candidate(doc_id, "", retrieval_score, place)
+        for place, (doc_id, retrieval_score) in enumerate(
+            zip(cached.doc_ids, cached.retrieval_scores, strict=True), start=1
+        )
+    ]

@@ -1,0 +1,264 @@
+"""All settings of the worker, read once: flags over environment over file over defaults.
+
+Environment variables are named `RERANKER_` plus the path with `__`, for instance
+`RERANKER_KAFKA__GROUP_ID`. A TOML file can be named with RERANKER_SETTINGS_FILE.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+SETTINGS_FILE_VARIABLE = "RERANKER_SETTINGS_FILE"
+
+Milliseconds = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of the settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _longer(settings: BaseModel, longer: str, shorter: str) -> None:
+    if getattr(settings, longer) <= getattr(settings, shorter):
+        raise ValueError(f"{longer} must be above {shorter} ({getattr(settings, shorter)})")
+
+
+class TopicSettings(Section):
+    """Names of the topics; they must exist."""
+
+    queries: str = Field("rerank.queries", description="Query events are read from here.")
+    results: str = Field("rerank.results", description="Ranked lists go here.")
+    feedback: str = Field("rerank.feedback", description="Impressions go here.")
+    dead_letters: str = Field("rerank.dead-letters", description="Records that can't be answered.")
+
+
+class KafkaSettings(Section):
+    """The broker, the group, and the time-outs that exactly-once depends on."""
+
+    bootstrap_servers: str = Field(
+        "localhost:9092", description="host:port, comma separated. Two or three are enough."
+    )
+    group_id: str = Field(
+        "kafka-reranker", description="Workers with the same group share the partitions."
+    )
+    topics: TopicSettings = TopicSettings()
+    transactional_id: str | None = Field(
+        None, description="Default: group, host and a random part. Must differ between workers."
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = None
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    sasl_oauth_token_file: Path | None = Field(
+        None, description="A file with the bearer token; read again for each connection."
+    )
+    ssl_cafile: Path | None = None
+    ssl_certfile: Path | None = None
+    ssl_keyfile: Path | None = None
+    ssl_password: SecretStr | None = None
+    session_timeout_ms: Milliseconds = Field(
+        10_000,
+        description="A worker silent for so long loses its partitions. Lower finds dead "
+        "workers sooner, higher forgives long pauses.",
+    )
+    max_poll_interval_ms: Milliseconds = Field(
+        60_000, description="The longest that the loop may take between two polls."
+    )
+    request_timeout_ms: Milliseconds = Field(
+        4_000, description="The longest that one request to the broker may take."
+    )
+    delivery_timeout_ms: Milliseconds = Field(
+        6_000, description="The longest that a result may wait for its acknowledgement."
+    )
+    transaction_timeout_ms: Milliseconds = Field(
+        10_000,
+        description="The broker aborts a transaction that is open for longer. Readers of "
+        "the results wait so long for a worker that died in the middle of a commit.",
+    )
+    watchdog_margin_ms: Milliseconds = Field(
+        3_000, description="A commit longer than transaction_timeout_ms plus this ends the process."
+    )
+    start_timeout_ms: Milliseconds = Field(
+        20_000, description="Start fails when the broker can't be reached for so long."
+    )
+    compression: Literal["none", "gzip", "lz4", "zstd"] = Field(
+        "lz4", description="Codec of what the worker writes."
+    )
+    isolation_level: Literal["read_committed"] = Field(
+        "read_committed", description="Anything else would lose exactly-once (KIP-447)."
+    )
+    auto_offset_reset: Literal["earliest"] = Field(
+        "earliest", description="`latest` would skip events that came before the first worker."
+    )
+    enable_auto_commit: Literal[False] = Field(
+        False, description="Offsets are committed in the results' transaction only."
+    )
+    embedded: bool = Field(
+        False, description="For the demo's embedded broker, which knows no real transactions."
+    )
+
+    @model_validator(mode="after")
+    def _time_outs_fit_together(self) -> Self:
+        _longer(self, "delivery_timeout_ms", "request_timeout_ms")
+        _longer(self, "transaction_timeout_ms", "delivery_timeout_ms")
+        _longer(self, "max_poll_interval_ms", "transaction_timeout_ms")
+        _longer(self, "max_poll_interval_ms", "session_timeout_ms")
+        return self
+
+    @model_validator(mode="after")
+    def _credentials_fit_the_protocol(self) -> Self:
+        sasl = self.security_protocol.startswith("SASL")
+        if sasl and self.sasl_mechanism is None:
+            raise ValueError("sasl_mechanism must be set with this security_protocol")
+        if not sasl and self.sasl_mechanism is not None:
+            raise ValueError("sasl_mechanism needs security_protocol SASL_SSL or SASL_PLAINTEXT")
+        if self.sasl_mechanism == "OAUTHBEARER" and self.sasl_oauth_token_file is None:
+            raise ValueError("OAUTHBEARER needs sasl_oauth_token_file")
+        if sasl and self.sasl_mechanism != "OAUTHBEARER" and not self._has_password():
+            raise ValueError("sasl_username and sasl_password must be set with this mechanism")
+        return self
+
+    def _has_password(self) -> bool:
+        return self.sasl_username is not None and self.sasl_password is not None
+
+
+class RedisSettings(Section):
+    """The cache. A worker goes on without it."""
+
+    url: SecretStr = Field(
+        SecretStr("memory://"),
+        description="redis://…, rediss://…, unix://…, or memory:// for a cache inside the worker.",
+    )
+    timeout_ms: Milliseconds = Field(
+        100, description="A slower answer counts as none; what a batch can lose to a sick Redis."
+    )
+    retry_after_ms: Milliseconds = Field(
+        5_000, description="After failures Redis is left alone for so long, then tried once."
+    )
+    ttl_s: Positive = Field(
+        86_400, description="Age at which a score is forgotten, less up to a tenth at random."
+    )
+    memory_bytes: Positive = Field(
+        64 * 1024 * 1024, description="Budget of memory://; the least recently used goes first."
+    )
+
+
+class BatchSettings(Section):
+    """How much is worked on at a time."""
+
+    max_events: Positive = Field(
+        32,
+        description="Events of one batch and transaction. More raises throughput, and the "
+        "latency of each under load.",
+    )
+    max_pairs: Positive = Field(
+        1_024,
+        description="Pairs of one batch, unless a single event has more. Events of a batch "
+        "are answered together: fewer pairs answer sooner, more waste less on short batches.",
+    )
+    prefetch: Annotated[int, Field(ge=0)] = Field(
+        1, description="Batches that wait, tokenised, while one is scored."
+    )
+    lanes: Annotated[int, Field(ge=0)] = Field(
+        0, description="Threads that score, one core each. 0: as many as the process may use."
+    )
+
+
+class LimitSettings(Section):
+    """Bounds on what comes from outside. More than this is a dead letter."""
+
+    event_bytes: Positive = Field(8 * 1024 * 1024, description="Size of a record's value.")
+    text_chars: Positive = Field(10_000_000, description="Length of one candidate's text.")
+
+
+class OverloadSettings(Section):
+    """What gives way first when more comes than can be scored."""
+
+    target_age_ms: Milliseconds | None = Field(
+        None,
+        description="Age of an event at its answer that the worker tries to keep even "
+        "without a deadline. Unset: events without a deadline wait as long as it takes.",
+    )
+    min_candidates: Positive = Field(
+        10, description="Fewer than this are not worth scoring: retrieval order is answered."
+    )
+
+
+class FeedbackSettings(Section):
+    """What impressions carry."""
+
+    text: Literal["never", "inline", "always"] = Field(
+        "inline",
+        description="Whether impressions hold texts: of candidates that came with the "
+        "event and are in no index, of all, or of none.",
+    )
+
+
+class HttpSettings(Section):
+    """`/livez`, `/readyz`, `/metrics`, and nothing else."""
+
+    host: str = "0.0.0.0"  # noqa: S104 - probes and scrapers come from other hosts
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8080, description="0: a free one.")
+
+
+class LogSettings(Section):
+    """Logs on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "text"] = Field(
+        "auto", description="auto: text on a terminal, JSON elsewhere."
+    )
+
+
+class Settings(BaseSettings):
+    """All settings of the worker."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RERANKER_", env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    model_bundle: Path | None = Field(None, description="Folder of the model bundle. Required.")
+    index_bundle: Path | None = Field(
+        None, description="Folder of the index bundle. Without it events must bring candidates."
+    )
+    kafka: KafkaSettings = KafkaSettings()
+    redis: RedisSettings = RedisSettings()
+    batch: BatchSettings = BatchSettings()
+    limits: LimitSettings = LimitSettings()
+    overload: OverloadSettings = OverloadSettings()
+    feedback: FeedbackSettings = FeedbackSettings()
+    http: HttpSettings = HttpSettings()
+    log: LogSettings = LogSettings()
+    drain_timeout_ms: Milliseconds = Field(
+        20_000,
+        description="After SIGTERM, batches in work have so long to be committed. Keep "
+        "terminationGracePeriodSeconds above it.",
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the names are the interface
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then environment, then the settings file."""
+        file = TomlConfigSettingsSource(settings_cls, os.environ.get(SETTINGS_FILE_VARIABLE))
+        return init_settings, env_settings, file
+
+
+def lanes_of(settings: Settings) -> int:
+    """Return the number of scoring threads: as set, or the cores that this process may use."""
+    return settings.batch.lanes or len(os.sched_getaffinity(0))
