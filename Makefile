@@ -1,0 +1,51 @@
+# Commands of kafka-reranker. `make help` lists them.
+# `make demo` and `make test` install what they need first.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format lock bench clean
+
+help:  ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | expand -t 12
+
+install: $(STAMP)  ## the project's own .venv with all extras that the machine can use
+
+# uv installs in seconds what pip installs in minutes; it comes from PyPI like everything else.
+$(STAMP): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c requirements.lock -e ".[dev]"
+	@touch $@
+
+demo: install  ## real questions through the embedded broker (or KAFKA=host:9092 REDIS=redis://…)
+	$(BIN)/python -m demo $(if $(KAFKA),--kafka $(KAFKA)) $(if $(REDIS),--redis $(REDIS))
+
+test: install  ## every test that this machine can run; CI=true makes a missing service a failure
+	$(BIN)/python -m pytest $(TESTS)
+
+check: install manifests  ## format, lint, types, import rule, published schemas, manifests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m schemas check
+
+format: install  ## format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: install  ## renew requirements.lock from pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
+	  --no-annotate --extra dev pyproject.toml -o requirements.lock
+
+bench: install  ## throughput and latency of the engine and of the whole worker
+	$(BIN)/python -m bench
+
+clean:  ## remove what commands made, but for .venv
+	rm -rf build dist
+
+include k8s/manifests.mk
