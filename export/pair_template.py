@@ -84,11 +84,14 @@ def prove_template(
     encoder = PairEncoder.load(tokenizer_json, template)
     tokenizer.truncation_side = "right"
     for query, document in _PROOFS:
-        own = tokenizer(query, document, truncation="only_second", max_length=template.max_tokens)
+        # As lists: a lone pair with an empty document would be taken for a single text.
+        own = tokenizer(
+            [query], [document], truncation="only_second", max_length=template.max_tokens
+        )
         pair = encoder.encode(encoder.encode_query(query), [document])[0]
         types = np.arange(len(pair.ids)) >= pair.document_start
-        if own["input_ids"] != pair.ids.tolist() or (
-            template.token_types and own["token_type_ids"] != types.astype(int).tolist()
+        if own["input_ids"][0] != pair.ids.tolist() or (
+            template.token_types and own["token_type_ids"][0] != types.astype(int).tolist()
         ):
             raise CheckpointError(
                 "the tokenizer builds pairs in a way that no pair template can express, "

@@ -1,0 +1,73 @@
+"""Runs graphs that aren't bundles yet, in the engine's own way."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from engine.graph import Logits, OnnxGraph
+from engine.lanes import Lanes
+from engine.pairs import EncodedPair, PairEncoder
+from export.calibration import Pair, by_query
+from export.errors import VerificationError
+from export.graph_writer import save
+from export.trimmed import DISABLED_OPTIMIZERS, OUTPUT
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """Opens graphs in a scratch folder; `token_types` as in the pair template."""
+
+    scratch: Path
+    token_types: bool
+
+    def open(self, model: onnx.ModelProto) -> OnnxGraph:
+        """Open a graph as a worker would: one thread, and the same optimizers."""
+        file = self.scratch / "trial.onnx"
+        save(model, file)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        session = ort.InferenceSession(
+            str(file),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=set(DISABLED_OPTIMIZERS),
+        )
+        names = tuple(value.name for value in model.graph.input)
+        return OnnxGraph(session, names, OUTPUT, self.token_types)
+
+
+def encode_pairs(encoder: PairEncoder, pairs: Sequence[Pair]) -> list[EncodedPair]:
+    """Return token ids in the order of `pairs`; raises QueryTooLongError."""
+    encoded: dict[int, EncodedPair] = {}
+    for query, positions in by_query(pairs).items():
+        rows = encoder.encode(encoder.encode_query(query), [pairs[at][1] for at in positions])
+        encoded.update(zip(positions, rows, strict=True))
+    return [encoded[position] for position in range(len(pairs))]
+
+
+def score_all(graph: OnnxGraph, pairs: Sequence[EncodedPair]) -> Logits:
+    """Return float32 [pairs], on all processors; raises VerificationError where one has none."""
+    lanes = Lanes(graph, os.cpu_count() or 1)
+    try:
+        logits = lanes.submit(pairs).result()
+    finally:
+        lanes.close()
+    if not np.isfinite(logits).all():
+        raise VerificationError("the graph gives no finite score for some pairs: don't use it")
+    return logits
+
+
+def stack(pairs: Sequence[EncodedPair]) -> tuple[Ids, Ids]:
+    """Return int64 ids [rows, tokens] and document starts [rows] of pairs of one length."""
+    ids = np.stack([pair.ids for pair in pairs]).astype(np.int64)
+    return ids, np.asarray([pair.document_start for pair in pairs], dtype=np.int64)
