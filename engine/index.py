@@ -70,8 +70,10 @@ class Index:
             return [[] for _ in vectors]
         return list(self.lanes.map(lambda vector: self._search_one(vector, count), vectors))
 
-    def vectors(self, positions: Sequence[int]) -> Vectors:
+    def vectors(self, positions: Sequence[int] | NDArray[np.int64]) -> Vectors:
         """Return the vectors of documents, float32 [positions, dimension]."""
+        if len(positions) == 0:
+            return np.empty((0, self.faiss_index.d), dtype=np.float32)
         rows = self.faiss_index.reconstruct_batch(np.asarray(positions, dtype=np.int64))
         return np.asarray(rows, dtype=np.float32)
 

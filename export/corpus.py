@@ -17,6 +17,7 @@ from export.errors import ExportError
 _GZIP_MAGIC = b"\x1f\x8b"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SURROGATES = re.compile("[\ud800-\udfff]")
+_SPLITS = ("train", "dev", "test")
 _QRELS_HEADER = ["query-id", "corpus-id", "score"]
 
 
@@ -93,13 +94,18 @@ def open_collection(folder: Path) -> Collection:
         raise CorpusError(f"{folder}: qrels.tsv judges query {unknown[0]!r}, which is nowhere")
     if not judgements:
         raise CorpusError(f"{folder / 'qrels.tsv'} has no judgements")
-    return Collection(collection_name(corpus), corpus, queries, judgements)
+    return Collection(_folder_name(folder.resolve()), corpus, queries, judgements)
 
 
 def collection_name(corpus: Path) -> str:
     """Return a name for a corpus: that of its file, or of its folder where that says no more."""
     stem = corpus.name.split(".")[0]
-    return corpus.resolve().parent.name if stem == "corpus" else stem
+    return stem if stem != "corpus" else _folder_name(corpus.resolve().parent)
+
+
+def _folder_name(folder: Path) -> str:
+    """Return `collection/split` where the folder is only a part of a collection."""
+    return f"{folder.parent.name}/{folder.name}" if folder.name in _SPLITS else folder.name
 
 
 def _find(folder: Path, name: str) -> Path:

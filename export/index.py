@@ -121,7 +121,7 @@ def build_index(  # noqa: PLR0913 - the options of the command
         spec = _export_embedder(model, staging)
         index_type = "hnsw" if len(documents) >= hnsw_from else "flat"
         embedder = Embedder.load(
-            staging / MODEL_FILE, staging / TOKENIZER_FILE, spec, lanes or _processors()
+            staging / MODEL_FILE, staging / TOKENIZER_FILE, spec, lanes or processors()
         )
         index = _new_index(index_type, spec.dimension)
         _fill(index, documents, embedder)
@@ -185,5 +185,6 @@ def _chunks(documents: Documents) -> Iterator[list[str]]:
         yield texts
 
 
-def _processors() -> int:
+def processors() -> int:
+    """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,6 +1,7 @@
 """Small models and bundles that several unit tests share."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,11 +23,20 @@ def tiny_embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def build_tiny_index(tiny_embedder: Path, tmp_path_factory: pytest.TempPathFactory) -> BuildIndex:
     """Builds an index bundle of some documents: `build_tiny_index(documents, hnsw_from=…)`."""
 
-    def build(documents: list[dict[str, object]], **options: int) -> Bundle[IndexManifest]:
+    def build(
+        documents: Sequence[Mapping[str, object]], hnsw_from: int = 1000
+    ) -> Bundle[IndexManifest]:
         folder = tmp_path_factory.mktemp("index")
         corpus = folder / "corpus.jsonl"
         corpus.write_text("".join(json.dumps(document) + "\n" for document in documents))
-        out = build_index(corpus, folder / "bundle", model=str(tiny_embedder), lanes=2, **options)
+        out = build_index(
+            corpus,
+            folder / "bundle",
+            name="tiny",
+            model=str(tiny_embedder),
+            lanes=2,
+            hnsw_from=hnsw_from,
+        )
         return open_index(out)
 
     return build

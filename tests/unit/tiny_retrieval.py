@@ -1,13 +1,16 @@
 # ruff: noqa: PLC0415 - torch is loaded by the tests that need it
-"""A tiny corpus, and a tiny embedding model with random weights."""
+"""A tiny corpus, an embedding model with random weights, and a reranker that counts words."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from engine.bundles import Bundle
-from schemas.manifests import IndexManifest
+from export.seal import seal
+from schemas.manifests import IndexManifest, ModelManifest, PairTemplate, Source
 
 TOPICS = ("file", "line", "fox", "dog", "broker", "topic", "record", "partition")
 DOCUMENTS = [
@@ -27,13 +30,14 @@ SENTENCES = (
 
 
 def write_tiny_embedder(folder: Path, **pooling: bool) -> Path:
-    """Write it in the format of sentence-transformers; `pooling` replaces the modes of its pooling step."""
+    """Write a model in the format of sentence-transformers, pooling by the mean if unsaid."""
     import torch
     from transformers import BertConfig, BertModel
 
     tokenizer = _train_tokenizer()
     torch.manual_seed(7)
-    config = BertConfig(
+    make_config: Any = BertConfig
+    config = make_config(
         vocab_size=len(tokenizer),
         hidden_size=32,
         num_hidden_layers=2,
@@ -42,7 +46,8 @@ def write_tiny_embedder(folder: Path, **pooling: bool) -> Path:
         max_position_embeddings=64,
         pad_token_id=tokenizer.pad_token_id,
     )
-    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    network: Any = BertModel
+    network(config, add_pooling_layer=False).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     _write(folder / "modules.json", _steps("Transformer", "Pooling", "Normalize"))
     _write(folder / "1_Pooling/config.json", pooling or {"pooling_mode_mean_tokens": True})
@@ -69,7 +74,8 @@ def _train_tokenizer() -> Any:
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
-    return PreTrainedTokenizerFast(
+    make_tokenizer: Any = PreTrainedTokenizerFast
+    return make_tokenizer(
         tokenizer_object=tokenizer,
         unk_token="[UNK]",
         pad_token="[PAD]",
@@ -87,3 +93,56 @@ def _steps(*names: str) -> list[dict[str, str]]:
 def _write(file: Path, value: object) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(value))
+
+
+def write_counting_model(folder: Path, word: str, words: tuple[str, ...] = TOPICS) -> Path:
+    """Write a model bundle whose logit is how often the document has `word`."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    staging = folder / "staging"
+    staging.mkdir(parents=True)
+    vocabulary = {name: number for number, name in enumerate(("[UNK]", "[SEP]", *words))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(staging / "tokenizer.json"))
+    wanted = numpy_helper.from_array(np.array(vocabulary[word], dtype=np.int64), "wanted")
+    axes = numpy_helper.from_array(np.array([1], dtype=np.int64), "axes")
+    nodes = [
+        helper.make_node("Equal", ["input_ids", "wanted"], ["same"]),
+        helper.make_node("Cast", ["same"], ["ones"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["token_type_ids"], ["document"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["ones", "document"], ["counted"]),
+        helper.make_node("ReduceSum", ["counted", "axes"], ["logits"], keepdims=0),
+    ]
+    rows = ["batch", "tokens"]
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, rows)
+        for name in ("input_ids", "token_type_ids")
+    ]
+    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch"])
+    graph = helper.make_graph(nodes, "counting", inputs, [output], [wanted, axes])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    onnx.save(model, staging / "model.onnx")
+    manifest = ModelManifest(
+        name=f"counts {word}",
+        family="test",
+        precision="fp32",
+        recipe="counting",
+        inputs=("input_ids", "token_type_ids"),
+        output="logits",
+        pair=PairTemplate(
+            prefix=(),
+            infix=(1,),
+            suffix=(1,),
+            max_tokens=64,
+            max_query_tokens=32,
+            token_types=True,
+        ),
+        pad_token_id=0,
+        base=Source(name="none", digest="sha256:" + "0" * 64),
+        tools={},
+        files={},
+    )
+    return seal(staging, manifest, folder / "model")

@@ -2,17 +2,17 @@ import numpy as np
 import pytest
 
 from engine.bundles import Bundle
-from engine.embed import Embedder
+from engine.embed import Embedder, Vectors
 from engine.errors import BundleError
 from engine.index import Index, Retriever
 from schemas.manifests import IndexManifest
 from tests.unit.tiny_retrieval import DOCUMENTS, BuildIndex
 
 
-def brute_force(vectors: np.ndarray, query: np.ndarray, top_k: int) -> list[int]:
+def brute_force(vectors: Vectors, query: Vectors, top_k: int) -> list[int]:
     """Return positions by score; of equal ones, told apart by no more than rounding, the first."""
     scores = np.round(vectors @ query, 6)
-    return np.lexsort((np.arange(len(vectors)), -scores))[:top_k].tolist()
+    return [int(place) for place in np.lexsort((np.arange(len(vectors)), -scores))[:top_k]]
 
 
 @pytest.fixture(scope="module", params=["flat", "hnsw"])
@@ -21,7 +21,7 @@ def bundle(request: pytest.FixtureRequest, build_tiny_index: BuildIndex) -> Bund
 
 
 @pytest.fixture(scope="module")
-def queries(bundle: Bundle[IndexManifest]) -> np.ndarray:
+def queries(bundle: Bundle[IndexManifest]) -> Vectors:
     embedder = Embedder.open(bundle)
     vectors = embedder.embed_queries(["fox dog", "read a file", "", "topic partition record"] * 6)
     embedder.close()
@@ -30,7 +30,7 @@ def queries(bundle: Bundle[IndexManifest]) -> np.ndarray:
 
 @pytest.mark.parametrize("top_k", [1, 7, 59, 60, 200])
 def test_search_equals_brute_force(
-    bundle: Bundle[IndexManifest], queries: np.ndarray, top_k: int
+    bundle: Bundle[IndexManifest], queries: Vectors, top_k: int
 ) -> None:
     index = Index.open(bundle, lanes=2)
     vectors = index.vectors(range(len(DOCUMENTS)))
@@ -46,7 +46,7 @@ def test_search_equals_brute_force(
 
 
 def test_a_query_finds_the_same_alone_and_among_others(
-    bundle: Bundle[IndexManifest], queries: np.ndarray
+    bundle: Bundle[IndexManifest], queries: Vectors
 ) -> None:
     index = Index.open(bundle, lanes=2)
 
