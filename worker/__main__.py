@@ -1,4 +1,4 @@
-"""`python -m worker`: run the worker, rank lines without Kafka, or replay dead letters."""
+"""`python -m worker`: run it, rank lines without Kafka, replay dead letters, verify bundles."""
 
 import argparse
 import signal
@@ -14,6 +14,7 @@ from worker.lines import rank_lines
 from worker.logs import configure_logs
 from worker.loop import Loop
 from worker.settings import Settings
+from worker.verify import main as verify
 
 DESCRIPTION = """\
 Rerank query events from Kafka with a cross-encoder, exactly once.
@@ -21,6 +22,7 @@ Rerank query events from Kafka with a cross-encoder, exactly once.
   python -m worker --model-bundle build/model --index-bundle build/index
   python -m worker rank --model-bundle build/model < queries.jsonl
   python -m worker replay --help
+  python -m worker verify --help
 
 Every setting is a flag, an environment variable (--kafka.group-id is RERANKER_KAFKA__GROUP_ID)
 or a line of the TOML file that RERANKER_SETTINGS_FILE names; flags win, then the environment.
@@ -43,6 +45,8 @@ def main(arguments: Sequence[str]) -> int:
             from worker.replay import main as replay  # noqa: PLC0415 - the worker needs none of it
 
             return replay(arguments[1:])
+        if arguments[:1] == ["verify"]:
+            return verify(arguments[1:])
         return _run(arguments)
     except FatalError as error:
         sys.stderr.write(f"kafka-reranker: {error}\n")
