@@ -3,10 +3,12 @@
 import socket
 from dataclasses import dataclass
 
+import onnxruntime as ort
+
 from engine.bundles import Bundle, open_index, open_model
 from engine.errors import BundleError
 from engine.graph import OnnxGraph
-from engine.index import Retriever as RetrieverEngine
+from engine.index import Retriever as IndexEngine
 from engine.lanes import Lanes
 from engine.pairs import PairEncoder
 from schemas.events import IndexRef, ModelRef
@@ -14,24 +16,26 @@ from schemas.manifests import IndexManifest, ModelManifest
 from worker.admission import Admission
 from worker.broker import Broker
 from worker.caches import PairCache, RankingCache
+from worker.candidates import Retriever
 from worker.clock import SystemClock
 from worker.errors import StartError
 from worker.http import App, Health, serve
 from worker.index_retriever import IndexRetriever
 from worker.intake import Intake
 from worker.kafka_broker import KafkaBroker
-from worker.kafka_client import check_topics, make_consumer, make_producer
+from worker.kafka_client import check_topics, make_consumer, make_producer, message_limits
 from worker.loop import Loop, Parts
 from worker.metrics import Metrics
 from worker.publish import Publisher
 from worker.reranker import Reranker
 from worker.scoring import PairScorer
-from worker.settings import Settings, lanes_of
+from worker.settings import QdrantSettings, Settings, lanes_of
 from worker.store import Store, open_store
 from worker.watchdog import Watchdog
 
 WARM_UP_WORDS = (8, 16, 32, 64, 128)
 RECORD_OVERHEAD_BYTES = 64 * 1024
+CUDA = "CUDAExecutionProvider"
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,11 @@ def build_loop(settings: Settings) -> Loop:
         reranker=engine.reranker,
         admission=Admission(settings.overload, engine.lanes),
         publisher=Publisher(
-            settings.kafka.topics, socket.gethostname(), settings.feedback.text, clock
+            settings.kafka.topics,
+            socket.gethostname(),
+            settings.feedback.text,
+            clock,
+            message_limits(settings.kafka),
         ),
         intake=Intake(settings.batch, settings.limits),
         metrics=metrics,
@@ -112,8 +120,8 @@ def build_engine(settings: Settings, bundles: Bundles, store: Store) -> Engine:
     count = lanes_of(settings)
     try:
         encoder = PairEncoder.open(bundles.model)
-        lanes = Lanes(OnnxGraph.open(bundles.model), count)
-        retriever = _retriever(bundles, count)
+        lanes = Lanes(_graph(settings, bundles), count)
+        retriever = _retriever(settings, bundles, count)
     except BundleError as error:
         raise StartError(str(error)) from None
     warm_up(encoder, lanes)
@@ -121,7 +129,9 @@ def build_engine(settings: Settings, bundles: Bundles, store: Store) -> Engine:
     reranker = Reranker(
         scorer=PairScorer(encoder, lanes, PairCache(store, model.digest)),
         retriever=retriever,
-        rankings=None if index is None else RankingCache(store, model.digest, index.digest),
+        rankings=None
+        if index is None or settings.qdrant.url is not None
+        else RankingCache(store, model.digest, index.digest),
         model=model,
         clock=SystemClock(),
         always_text=settings.feedback.text == "always",
@@ -141,13 +151,45 @@ def connect(settings: Settings) -> Broker:
     size = settings.limits.event_bytes + RECORD_OVERHEAD_BYTES
     consumer = make_consumer(settings.kafka, fetch_bytes=size)
     check_topics(consumer, settings.kafka)
-    broker = KafkaBroker(consumer, make_producer(settings.kafka, size), settings.kafka, Watchdog())
+    broker = KafkaBroker(consumer, make_producer(settings.kafka), settings.kafka, Watchdog())
     broker.join()
     return broker
 
 
-def _retriever(bundles: Bundles, lanes: int) -> IndexRetriever | None:
+def _graph(settings: Settings, bundles: Bundles) -> OnnxGraph:
+    """Load the model; without a GPU that works, ONNX Runtime would quietly take the CPU."""
+    if settings.device == "cpu":
+        return OnnxGraph.open(bundles.model)
+    if CUDA in ort.get_available_providers():
+        graph = OnnxGraph.open(bundles.model, [CUDA, "CPUExecutionProvider"])
+        if CUDA in graph.session.get_providers():
+            return graph
+    raise StartError(
+        "device (RERANKER_DEVICE) cuda: ONNX Runtime finds no GPU here: install the extra [gpu] "
+        "in place of [cpu], check the driver, or set cpu"
+    )
+
+
+def _retriever(settings: Settings, bundles: Bundles, lanes: int) -> Retriever | None:
     reference = bundles.index_ref
+    if settings.qdrant.url is not None:
+        return _qdrant(settings.qdrant, bundles.index, lanes)
     if bundles.index is None or reference is None:
         return None
-    return IndexRetriever(RetrieverEngine.open(bundles.index, lanes), reference)
+    return IndexRetriever(IndexEngine.open(bundles.index, lanes), reference)
+
+
+def _qdrant(settings: QdrantSettings, index: Bundle[IndexManifest] | None, lanes: int) -> Retriever:
+    if index is None:
+        raise StartError(
+            "qdrant.url (RERANKER_QDRANT__URL) needs index_bundle (RERANKER_INDEX_BUNDLE): its "
+            "embedding model embeds the queries"
+        )
+    try:
+        from worker.qdrant_retriever import open_qdrant  # noqa: PLC0415 - an optional extra
+    except ImportError:
+        raise StartError(
+            "qdrant.url (RERANKER_QDRANT__URL) needs the extra [qdrant]: "
+            "pip install 'kafka-reranker[qdrant]'"
+        ) from None
+    return open_qdrant(settings, index, lanes)

@@ -204,6 +204,27 @@ class FeedbackSettings(Section):
     )
 
 
+class QdrantSettings(Section):
+    """Candidates from a Qdrant collection instead of the index bundle (extra [qdrant])."""
+
+    url: str | None = Field(
+        None,
+        description="http(s)://host:6333. With it, candidates come from Qdrant, and of the index "
+        "bundle only the embedding model is used, for the queries.",
+    )
+    api_key: SecretStr | None = None
+    collection: str = Field("documents", description="Its vectors come from the same model.")
+    vector: str | None = Field(None, description="Name of the vector, where it has one.")
+    id_field: str = Field(
+        "doc_id", description="Payload field of the document's id; without it, the point's id."
+    )
+    text_field: str = Field("text", description="Payload field of the document's text.")
+    timeout_ms: Milliseconds = Field(
+        5_000,
+        description="A slower answer counts as none: the batch is tried again. Whole seconds.",
+    )
+
+
 class HttpSettings(Section):
     """`/livez`, `/readyz`, `/metrics`, and nothing else."""
 
@@ -231,6 +252,10 @@ class Settings(BaseSettings):
     index_bundle: Path | None = Field(
         None, description="Folder of the index bundle. Without it events must bring candidates."
     )
+    device: Literal["cpu", "cuda"] = Field(
+        "cpu", description="What scores. cuda needs the extra [gpu] and one GPU a worker."
+    )
+    qdrant: QdrantSettings = QdrantSettings()
     kafka: KafkaSettings = KafkaSettings()
     redis: RedisSettings = RedisSettings()
     batch: BatchSettings = BatchSettings()
