@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import kafka
+import structlog
+from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaError
 from kafka.net.sasl.oauth import AbstractTokenProvider
@@ -19,6 +21,8 @@ from worker.settings import KafkaSettings
 
 T = TypeVar("T")
 
+log = structlog.get_logger(__name__)
+
 # The version that the demo's embedded broker speaks; a real one is asked for its own.
 EMBEDDED_API_VERSION = (2, 3)
 # The client takes half a minute between tries to reconnect by default: too long after an outage.
@@ -26,6 +30,8 @@ RECONNECT_BACKOFF_MAX_MS = 2_000
 RETRY_BACKOFF_MS = 20
 # How long a fetch waits at the broker for data; also how late a resumed partition may be noticed.
 FETCH_MAX_WAIT_MS = 100
+# The topics' own limits decide (see `message_limits`); this one must only never be the lower one.
+MAX_REQUEST_BYTES = 256 * 1024 * 1024
 # Time in which records that are sent together become one request; a flush does not wait for it.
 LINGER_MS = 5
 
@@ -34,6 +40,7 @@ def make_consumer(settings: KafkaSettings, fetch_bytes: int) -> Any:
     """Return a consumer that is a member of no group yet; raises StartError."""
     options = {
         **_common(settings),
+        "allow_auto_create_topics": settings.embedded,
         "group_id": settings.group_id,
         "isolation_level": settings.isolation_level,
         "auto_offset_reset": settings.auto_offset_reset,
@@ -49,7 +56,7 @@ def make_consumer(settings: KafkaSettings, fetch_bytes: int) -> Any:
     return _connect(settings, lambda: kafka.KafkaConsumer(**options))
 
 
-def make_producer(settings: KafkaSettings, max_request_bytes: int) -> Any:
+def make_producer(settings: KafkaSettings) -> Any:
     """Return a transactional producer, initialised; raises StartError.
 
     Its transactional id is its own, never shared: a producer that has lost its id to another can
@@ -57,12 +64,13 @@ def make_producer(settings: KafkaSettings, max_request_bytes: int) -> Any:
     """
     options = {
         **_common(settings),
+        "allow_auto_create_topics": settings.embedded,
         "transactional_id": settings.transactional_id or _transactional_id(settings),
         "transaction_timeout_ms": settings.transaction_timeout_ms,
         "delivery_timeout_ms": settings.delivery_timeout_ms,
         "max_block_ms": settings.start_timeout_ms,
         "compression_type": None if settings.compression == "none" else settings.compression,
-        "max_request_size": max_request_bytes,
+        "max_request_size": MAX_REQUEST_BYTES,
         "linger_ms": LINGER_MS,
         "acks": "all",
     }
@@ -88,6 +96,30 @@ def check_topics(consumer: Any, settings: KafkaSettings) -> None:
             )
 
 
+def message_limits(settings: KafkaSettings) -> dict[str, int]:
+    """Return `max.message.bytes` of each topic that may be described; nothing for the others."""
+    if settings.embedded:
+        return {}
+    resources = [
+        ConfigResource(ConfigResourceType.TOPIC, topic, ["max.message.bytes"])
+        for topic in settings.topics.model_dump().values()
+    ]
+    admin = _connect(settings, lambda: kafka.KafkaAdminClient(**_common(settings)))
+    try:
+        found = admin.describe_configs(resources, config_filter="all")
+    except KafkaError as error:
+        log.warning("limits of topics can't be read; DescribeConfigs would help", error=str(error))
+        return {}
+    finally:
+        admin.close()
+    return {
+        topic: int(entries["max.message.bytes"]["value"])
+        for topics in found.values()
+        for topic, entries in topics.items()
+        if "max.message.bytes" in entries
+    }
+
+
 def _common(settings: KafkaSettings) -> dict[str, Any]:
     options: dict[str, Any] = {
         "bootstrap_servers": settings.bootstrap_servers.split(","),
@@ -96,13 +128,11 @@ def _common(settings: KafkaSettings) -> dict[str, Any]:
         "bootstrap_timeout_ms": settings.start_timeout_ms // 2,
         "retry_backoff_ms": RETRY_BACKOFF_MS,
         "reconnect_backoff_max_ms": RECONNECT_BACKOFF_MAX_MS,
-        "allow_auto_create_topics": False,
         "security_protocol": settings.security_protocol,
         **_security(settings),
     }
     if settings.embedded:
         options["api_version"] = EMBEDDED_API_VERSION
-        options["allow_auto_create_topics"] = True
     return options
 
 

@@ -26,7 +26,7 @@ from worker.http import Health
 from worker.intake import BadRecord, Batch, Intake
 from worker.metrics import Metrics
 from worker.publish import Publisher
-from worker.records import Outgoing, next_offsets
+from worker.records import Outgoing, Record, next_offsets
 from worker.reranker import Answer, Outcome, Pending, Reranker
 from worker.settings import BatchSettings
 
@@ -35,6 +35,7 @@ log = structlog.get_logger(__name__)
 IDLE_POLL_S = 0.1
 # While a batch is in work, polls are short, so that its end is noticed at once.
 BUSY_POLL_S = 0.003
+LAG_INTERVAL_S = 1.0
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 10.0
 
@@ -83,6 +84,7 @@ class Loop:
         self._must_rewind = False
         self._failures = 0
         self._resume_at_s = 0.0
+        self._show_lag_at_s = 0.0
 
     def stop(self) -> None:
         """Let the loop end after what is in work. Safe from signal handlers and threads."""
@@ -104,7 +106,7 @@ class Loop:
     def step(self) -> None:
         """Do one round: read what there is room for, begin it, commit what is finished."""
         try:
-            if self._must_rewind:
+            if self._must_rewind and not self._backing_off():
                 self._rewind()
             self._read()
             self._begin()
@@ -115,7 +117,8 @@ class Loop:
     def _read(self) -> None:
         """Poll; without room or within a back-off only to stay a member."""
         parts = self._parts
-        wanted = parts.intake.wants_more and self._has_room() and not self._must_wait()
+        ready = not self._must_rewind and not self._backing_off()
+        wanted = ready and parts.intake.wants_more and self._has_room()
         (parts.broker.resume if wanted else parts.broker.pause)()
         polled = parts.broker.poll(self._max_events, self._poll_timeout_s())
         parts.health.polled()
@@ -128,6 +131,13 @@ class Loop:
             return
         parts.intake.add(polled.records, polled.lease)
         parts.metrics.waiting.set(len(parts.intake))
+        self._show_lag()
+
+    def _show_lag(self) -> None:
+        now_s = self._parts.clock.monotonic()
+        if now_s >= self._show_lag_at_s:
+            self._show_lag_at_s = now_s + LAG_INTERVAL_S
+            self._parts.metrics.set_lag(self._parts.broker.lag())
 
     def _poll_timeout_s(self) -> float:
         if self._in_work and self._in_work[0].done:
@@ -139,8 +149,8 @@ class Loop:
     def _has_room(self) -> bool:
         return len(self._in_work) < self._in_work_limit
 
-    def _must_wait(self) -> bool:
-        return self._must_rewind or self._parts.clock.monotonic() < self._resume_at_s
+    def _backing_off(self) -> bool:
+        return self._parts.clock.monotonic() < self._resume_at_s
 
     def _begin(self) -> None:
         parts = self._parts
@@ -169,25 +179,26 @@ class Loop:
 
     def _commit(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         parts = self._parts
-        answered = iter(outcomes)
+        published = [parts.publisher.publish(outcome) for outcome in outcomes]
+        answered = iter(published)
         records: list[Outgoing] = []
         for item in batch.items:
             if isinstance(item, BadRecord):
                 records.append(parts.publisher.dead_letter(item.record, item.error))
             else:
-                records.extend(parts.publisher.records(next(answered)))
+                records.extend(next(answered).records)
         parts.broker.commit(records, next_offsets(batch.records), batch.lease)
         parts.metrics.commits.labels("committed").inc()
         for item in batch.items:
             if isinstance(item, BadRecord):
-                self._count_dead_letter("decode", item.record.offset, item.error)
-        for outcome in outcomes:
-            self._count(outcome)
+                self._count_dead_letter("decode", item.record, item.error)
+        for each in published:
+            self._count(each.outcome)
 
     def _count(self, outcome: Outcome) -> None:
         metrics, record = self._parts.metrics, outcome.query.record
         if not isinstance(outcome, Answer):
-            self._count_dead_letter("rerank", record.offset, outcome.error)
+            self._count_dead_letter("rerank", record, outcome.error)
             return
         metrics.answers.labels(metrics.model, outcome.tier, outcome.degraded or "").inc()
         metrics.pairs.labels(metrics.model, "cache").inc(outcome.hits)
@@ -201,9 +212,18 @@ class Loop:
             total_ms=round(outcome.total_s * 1000, 1),
         )
 
-    def _count_dead_letter(self, stage: str, offset: int, error: BadRecordError) -> None:
+    def _count_dead_letter(self, stage: str, record: Record, error: BadRecordError) -> None:
         self._parts.metrics.dead_letters.labels(self._parts.metrics.model, stage).inc()
-        log.warning("dead letter", stage=stage, offset=offset, error=str(error))
+        log.warning(
+            "dead letter",
+            stage=stage,
+            topic=record.partition.topic,
+            partition=record.partition.number,
+            offset=record.offset,
+            key=None if record.key is None else record.key.decode(errors="replace")[:100],
+            trace_id=trace_id(record.header("traceparent")),
+            error=str(error),
+        )
 
     def _measure(self, pending: Pending, outcomes: Sequence[Outcome], scored_at_s: float) -> None:
         parts, now = self._parts, self._parts.clock.monotonic()
@@ -216,7 +236,6 @@ class Loop:
         parts.metrics.batch_pairs.observe(pending.pairs)
         parts.metrics.tokens.labels(parts.metrics.model, "real").inc(pending.scores.tokens)
         parts.metrics.capacity.set(parts.admission.pairs_per_s)
-        parts.metrics.set_lag(parts.broker.lag())
 
     def _rewind(self) -> None:
         self._parts.broker.rewind()

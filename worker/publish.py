@@ -1,5 +1,6 @@
 """Outcomes to records: ranked lists, impressions and dead letters."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +17,7 @@ from schemas.events import (
 from worker.clock import Clock
 from worker.errors import BadRecordError
 from worker.records import Headers, Outgoing, Record
-from worker.reranker import Answer, Outcome
+from worker.reranker import Answer, Outcome, Rejection
 from worker.settings import TopicSettings
 
 MAX_MESSAGE_BYTES = 1024
@@ -24,23 +25,60 @@ MAX_MESSAGE_BYTES = 1024
 DLQ_PREFIX = "dlq."
 
 
+# What the broker counts beside key, value and headers of a record that travels alone.
+BATCH_OVERHEAD_BYTES = 512
+OMITTED = "dlq.value.omitted"
+
+
+@dataclass(frozen=True)
+class Published:
+    """What became of a query, and its records."""
+
+    outcome: Outcome
+    records: list[Outgoing]
+
+
 @dataclass(frozen=True)
 class Publisher:
-    """Builds the records of the three output topics."""
+    """Builds the records of the three output topics. `max_bytes` holds what each topic takes."""
 
     topics: TopicSettings
     worker: str
     feedback_text: Literal["never", "inline", "always"]
     clock: Clock
+    max_bytes: Mapping[str, int]
 
-    def records(self, outcome: Outcome) -> list[Outgoing]:
-        """Return what one query leads to: a list and an impression, or a dead letter."""
+    def publish(self, outcome: Outcome) -> Published:
+        """Return what one query leads to: a list and an impression, or a dead letter.
+
+        An answer that its topic would refuse becomes a dead letter: otherwise the transaction
+        would fail, be done again, and fail again.
+        """
         if isinstance(outcome, Answer):
-            return [self._result(outcome), self._impression(outcome)]
-        return [self.dead_letter(outcome.query.record, outcome.error)]
+            records = [self._result(outcome), self._impression(outcome)]
+            refused = next((record for record in records if not self._fits(record)), None)
+            if refused is None:
+                return Published(outcome, records)
+            outcome = Rejection(outcome.query, _too_large(refused))
+        return Published(outcome, [self.dead_letter(outcome.query.record, outcome.error)])
 
     def dead_letter(self, record: Record, error: BadRecordError) -> Outgoing:
-        """Return the record as it came, with headers that say where it came from and why."""
+        """Return the record as it came, with headers that say where it came from and why.
+
+        Where the dead-letter topic takes less than the record's own topic did, the value is left
+        out, and a header says how many bytes it had.
+        """
+        letter = self._dead_letter(record, error)
+        if self._fits(letter):
+            return letter
+        omitted = (OMITTED, str(len(record.value or b"")).encode())
+        return Outgoing(letter.topic, letter.key, None, (*letter.headers, omitted))
+
+    def _fits(self, record: Outgoing) -> bool:
+        limit = self.max_bytes.get(record.topic)
+        return limit is None or size_of(record) + BATCH_OVERHEAD_BYTES <= limit
+
+    def _dead_letter(self, record: Record, error: BadRecordError) -> Outgoing:
         added = DeadLetterHeaders(
             topic=record.partition.topic,
             partition=record.partition.number,
@@ -111,6 +149,19 @@ def ranked_list(answer: Answer) -> RankedList:
             score=_ms(answer.score_s),
             total=_ms(answer.total_s),
         ),
+    )
+
+
+def size_of(record: Outgoing) -> int:
+    """Return the bytes of key, value and headers."""
+    headers = sum(len(name) + len(value or b"") for name, value in record.headers)
+    return len(record.key or b"") + len(record.value or b"") + headers
+
+
+def _too_large(record: Outgoing) -> BadRecordError:
+    return BadRecordError(
+        f"the answer has {size_of(record)} bytes, more than max.message.bytes of {record.topic} "
+        "allows: ask for fewer entries or no texts"
     )
 
 
