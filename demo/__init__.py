@@ -1,0 +1,1 @@
+"""The demo: real queries over a small corpus, before and after reranking."""
