@@ -44,6 +44,15 @@ _NAMES_BOTH_SIDES = [
     },
 ]
 
+# The header that is there only where the dead-letter topic would refuse the whole record.
+_ONLY_SOMETIMES = {
+    "dlq.value.omitted": {
+        "description": "How many bytes the value had, where it was too large for this topic.",
+        "type": "string",
+        "pattern": "^[0-9]+$",
+    }
+}
+
 
 @dataclass(frozen=True)
 class Published:
@@ -106,9 +115,8 @@ class Generator(GenerateJsonSchema):
         if schema["cls"] is Judgement:
             json_schema["allOf"] = _NAMES_BOTH_SIDES
         if schema["cls"] is DeadLetterHeaders:
-            json_schema["properties"] = {
-                name: _as_header(value) for name, value in json_schema["properties"].items()
-            }
+            headers = {name: _as_header(each) for name, each in json_schema["properties"].items()}
+            json_schema["properties"] = headers | _ONLY_SOMETIMES
         return json_schema
 
     def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:

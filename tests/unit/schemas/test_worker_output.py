@@ -83,7 +83,9 @@ def test_an_answer_is_a_ranked_list_and_an_impression(given: Answer) -> None:
 
 
 def test_ids_of_the_events_follow_from_the_input_record() -> None:
-    ids = [dict(record.headers)["ce_id"] for record in PUBLISHER.publish(answer("minimal", [])).records]
+    ids = [
+        dict(record.headers)["ce_id"] for record in PUBLISHER.publish(answer("minimal", [])).records
+    ]
     assert ids == [b"rerank.queries/2/4711/result", b"rerank.queries/2/4711/impression"]
 
 
@@ -102,5 +104,18 @@ def test_a_dead_letter_has_the_headers_of_the_example() -> None:
     assert (letter.key, letter.value) == (record.key, record.value)
     assert letter.headers[:3] == record.headers
     added = {name: (value or b"").decode() for name, value in letter.headers[3:]}
+    assert added == expected
+    schema("dead-letter-headers").validate(added)
+
+
+def test_a_dead_letter_that_is_too_large_says_what_it_had() -> None:
+    expected = json.loads((EXAMPLES / "dead-letter-headers.value-omitted.json").read_bytes())
+    record = Record(Partition("rerank.queries", 1), 815, 1_764_000_002_345, b"k", b"x" * 9_000_077)
+    topics = TopicSettings()
+    limits = {topics.dead_letters: 1_048_588}
+    publisher = Publisher(topics, expected["dlq.worker"], "inline", SystemClock(), limits)
+    letter = publisher.dead_letter(record, BadRecordError(expected["dlq.error.message"]))
+    assert (letter.key, letter.value) == (record.key, None)
+    added = {name: (value or b"").decode() for name, value in letter.headers}
     assert added == expected
     schema("dead-letter-headers").validate(added)
