@@ -126,7 +126,9 @@ class Loop:
         if polled.moved:
             parts.metrics.moves.inc()
             parts.metrics.set_lag({})
-            log.info("partitions moved", assigned=[part.number for part in parts.broker.assigned()])
+            assigned = parts.broker.assigned()
+            parts.metrics.assigned.set(len(assigned))
+            log.info("partitions moved", assigned=[partition.number for partition in assigned])
             self._forget_all()
             return
         parts.intake.add(polled.records, polled.lease)

@@ -35,6 +35,7 @@ class Metrics:
         self.cache_failures = self._counter("cache_failures", "Round trips without an answer")
         self.commits = self._counter("commits", "Transactions by their end", "result")
         self.moves = self._counter("rebalances", "Times that partitions came or went")
+        self.assigned = self._gauge("assigned_partitions", "Partitions that this worker reads")
         self.lag = Gauge(
             f"{PREFIX}_lag_records",
             "Records behind the position of an assigned partition",

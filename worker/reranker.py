@@ -132,9 +132,10 @@ class Reranker:
                 outcomes.append(Rejection(item.query, error))
                 continue
             found = [score for score in scores.of_request[number] if score is not None]
-            if scores.scorer_failed and len(found) < len(item.to_score):
-                item, found = _without_scores(item), []  # noqa: PLW2901 - the same item, less
             hits = pending.scores.hits(number)
+            if scores.scorer_failed and len(found) < len(item.to_score):
+                # What the cache knew of it does not make an order of the whole.
+                item, found, hits = _without_scores(item), [], 0  # noqa: PLW2901
             outcomes.append(self._answer(pending, item, found, hits))
             if item.ranking_key is not None and len(found) == len(item.candidates) > 0:
                 complete[item.ranking_key] = _to_cache(item.candidates, found)
