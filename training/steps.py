@@ -1,0 +1,109 @@
+"""The commands: each reads its inputs, builds the parts, runs one step and reports as JSON."""
+
+import argparse
+import zlib
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from transformers.utils import logging as transformers_logging
+
+from training.beir import load_collection
+from training.config import Recipe, RecipeError, load_recipe
+from training.devcache import cached_devset
+from training.evaluate import DevSet, compare, retrieve, sample
+from training.groups import Group, read_groups, write_groups
+from training.mine import draw, mine_collection, mine_source
+from training.model import (
+    add_lora,
+    continue_adapter,
+    default_base,
+    load_adapter,
+    load_base,
+    load_tokenizer,
+)
+from training.retriever import Embedder
+from training.sources import JUDGED_SOURCES, PASSAGE_SOURCES, SourcePaths
+from training.train import Chooser, train
+
+BASE_NAME = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def _source_rng(seed: int, name: str) -> Random:
+    # Each source has its own generator, so that leaving one out doesn't change the others.
+    return Random(seed * 1_000_003 + zlib.crc32(name.encode()))
+
+
+def _groups_of(name: str, recipe: Recipe, paths: SourcePaths, embedder: Embedder) -> list[Group]:
+    data, rng = recipe.data, _source_rng(recipe.data.seed, name)
+    n_queries = data.queries[name]
+    if name in JUDGED_SOURCES:
+        collection = load_collection(JUDGED_SOURCES[name])
+        return mine_collection(collection, data.lexical_weight, embedder.encode, rng)[:n_queries]
+    passages = draw(PASSAGE_SOURCES[name](paths, rng), n_queries, data.pool, rng)
+    return mine_source(
+        passages, n_queries, data.candidates, data.lexical_weight, embedder.encode, rng
+    )
+
+
+def _retrieved(name: str, base: Path, top_k: int, cache: Path) -> DevSet:
+    def make() -> DevSet:
+        return retrieve(load_collection(name), Embedder(base).encode, top_k)
+
+    return cached_devset(f"{name}-{top_k}", cache, make)
+
+
+def build_data(args: argparse.Namespace) -> dict[str, Any]:
+    """Write groups.jsonl.gz; returns counts per source. Raises MissingSourceError, RecipeError."""
+    recipe = load_recipe(args.config)
+    names = args.sources or list(recipe.data.queries)
+    known = {*PASSAGE_SOURCES, *JUDGED_SOURCES}
+    if unknown := sorted({*names, *recipe.data.queries} - known):
+        raise RecipeError(f"unknown sources {', '.join(unknown)}; there are {sorted(known)}")
+    if absent := sorted(set(names) - set(recipe.data.queries)):
+        raise RecipeError(f"the recipe's data.queries doesn't name {', '.join(absent)}")
+    paths = SourcePaths(args.wordnet_dir, args.factbook_dir)
+    # The teacher need not be exact to the last digit, and bfloat16 halves the waiting.
+    embedder = Embedder(args.base or default_base(), max_length=128, bf16=True)
+    groups = {n: _groups_of(n, recipe, paths, embedder) for n in names}
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_groups((g for name in names for g in groups[name]), args.out / "groups.jsonl.gz")
+    return {name: len(found) for name, found in groups.items()}
+
+
+def train_adapter(args: argparse.Namespace) -> dict[str, Any]:
+    """Fine-tune; the best adapter and history.jsonl lie in `--out`."""
+    transformers_logging.set_verbosity_error()
+    recipe = load_recipe(args.config)
+    base = args.base or default_base()
+    groups = read_groups(args.data / "groups.jsonl.gz")
+    devs = [
+        sample(
+            _retrieved(n, base, 100, args.data / "retrieved"),
+            recipe.evaluate.max_queries,
+            recipe.evaluate.depth,
+            recipe.train.seed,
+        )
+        for n in recipe.evaluate.collections
+    ]
+    torch.manual_seed(recipe.train.seed)
+    model = (
+        continue_adapter(base, args.init)
+        if args.init
+        else add_lora(load_base(base, recipe.train.seed), recipe.lora)
+    )
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "history.jsonl").unlink(missing_ok=True)
+    train(model, load_tokenizer(base), groups, recipe, Chooser(recipe, devs, BASE_NAME, args.out))
+    size = sum(p.stat().st_size for p in Path(args.out).glob("adapter_*"))
+    return {"adapter": str(args.out), "bytes": size}
+
+
+def evaluate_adapter(args: argparse.Namespace) -> dict[str, Any]:
+    """Figures of the retriever alone and after reranking, per collection."""
+    transformers_logging.set_verbosity_error()
+    base = args.base or default_base()
+    tokenizer, model = load_tokenizer(base), load_adapter(base, args.adapter)
+    devs = [_retrieved(n, base, args.top_k, args.cache) for n in args.collections]
+    return {dev.name: compare(model, tokenizer, dev, args.max_length) for dev in devs}
