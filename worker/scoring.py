@@ -123,8 +123,8 @@ class PairScorer:
                 for number, keys in enumerate(pending.keys)
             ],
             bad=pending.bad,
-            # One pair that fails is a bad pair; when all of several fail, it is the scorer.
-            scorer_failed=len(pending.own) > 1 and not fresh,
+            scorer_failed=_all_failed([landed[key] for key in pending.own])
+            or _all_failed(list(landed.values())),
         )
 
     def discard(self, pending: PendingScores) -> None:
@@ -161,3 +161,8 @@ class PairScorer:
     def _forget(self, keys: Sequence[PairKey]) -> None:
         for key in keys:
             self._flights.pop(key, None)
+
+
+def _all_failed(scores: Sequence[Score | None]) -> bool:
+    """One pair that fails is a bad pair; when all of several fail, it is the scorer."""
+    return len(scores) > 1 and all(score is None for score in scores)
