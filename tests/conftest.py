@@ -26,6 +26,13 @@ _MARKERS = {
 }
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Lets kafka-python be imported: it reads its schemas in a way that Python 3.11 deprecates."""
+    config.addinivalue_line(
+        "filterwarnings", "ignore:(read|open)_text is deprecated:DeprecationWarning"
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks a test by the services that its fixtures bring, for `-m "not kafka"`."""
     for item in items:

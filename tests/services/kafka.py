@@ -30,7 +30,8 @@ class KafkaCluster:
 
     `listeners` adds listeners to `PLAINTEXT`: a name to a security protocol, such as
     `{"CLIENTS": "SASL_PLAINTEXT"}`; what such a listener needs comes in `extra_properties`
-    (and in `format_arguments`, for SCRAM users).
+    (and in `format_arguments`, for SCRAM users). `advertised` maps a listener's name to the
+    address that clients are told instead, such as a proxy's; for one node.
 
     Raises:
         ServiceMissing: on entering, when Java or Maven is missing.
@@ -42,6 +43,7 @@ class KafkaCluster:
         nodes: int = 1,
         *,
         listeners: Mapping[str, str] | None = None,
+        advertised: Mapping[str, str] | None = None,
         extra_properties: Mapping[str, str] | None = None,
         format_arguments: Sequence[str] = (),
         heap_mb: int = 384,
@@ -50,6 +52,7 @@ class KafkaCluster:
     ) -> None:
         self.nodes = nodes
         self._protocols = {PLAINTEXT: PLAINTEXT, **(listeners or {})}
+        self._advertised = dict(advertised or {})
         self._extra_properties = dict(extra_properties or {})
         self._format_arguments = list(format_arguments)
         self._heap_mb = heap_mb
@@ -203,7 +206,7 @@ class KafkaCluster:
         for node_id in range(1, self.nodes + 1):
             own = [ports.pop() for _ in names]
             nodes.append(NodePorts(node_id, ports.pop(), dict(zip(names, own, strict=True))))
-        return ClusterPlan(nodes, self._protocols, self._extra_properties)
+        return ClusterPlan(nodes, self._protocols, self._advertised, self._extra_properties)
 
     def _node_directory(self, node: int) -> Path:
         assert self._directory is not None

@@ -21,11 +21,13 @@ class NodePorts:
 class ClusterPlan:
     """What the nodes of a cluster have in common.
 
-    `protocols` maps a listener's name to its security protocol.
+    `protocols` maps a listener's name to its security protocol; `advertised` maps it to the
+    address that clients are told, where that is not where it listens.
     """
 
     nodes: Sequence[NodePorts]
     protocols: Mapping[str, str]
+    advertised: Mapping[str, str] = field(default_factory=dict)
     extra_properties: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -41,7 +43,9 @@ def server_properties(plan: ClusterPlan, node: NodePorts, data: Path) -> str:
 
 
 def _identity(plan: ClusterPlan, node: NodePorts, data: Path) -> dict[str, str]:
-    addresses = [f"{name}://127.0.0.1:{port}" for name, port in node.listeners.items()]
+    addresses = {name: f"127.0.0.1:{port}" for name, port in node.listeners.items()}
+    listeners = [f"{name}://{address}" for name, address in addresses.items()]
+    told = [f"{name}://{address}" for name, address in {**addresses, **plan.advertised}.items()]
     protocols = [f"{name}:{protocol}" for name, protocol in plan.protocols.items()]
     return {
         "process.roles": "broker,controller",
@@ -51,8 +55,8 @@ def _identity(plan: ClusterPlan, node: NodePorts, data: Path) -> dict[str, str]:
         ),
         "controller.listener.names": _CONTROLLER,
         "inter.broker.listener.name": PLAINTEXT,
-        "listeners": ",".join([*addresses, f"{_CONTROLLER}://127.0.0.1:{node.controller}"]),
-        "advertised.listeners": ",".join(addresses),
+        "listeners": ",".join([*listeners, f"{_CONTROLLER}://127.0.0.1:{node.controller}"]),
+        "advertised.listeners": ",".join(told),
         "listener.security.protocol.map": ",".join([*protocols, f"{_CONTROLLER}:PLAINTEXT"]),
         "log.dirs": str(data),
     }

@@ -92,6 +92,11 @@ class ServiceProcess:
         """True from start until the process ended."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def exit_code(self) -> int | None:
+        """What the process ended with; negative for a signal, None while it runs."""
+        return None if self._process is None else self._process.poll()
+
     def start(self) -> None:
         """Starts the process, its output appended to the log file."""
         assert not self.alive, f"{self.name} is running"
