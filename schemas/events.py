@@ -12,6 +12,7 @@ MAX_TOP_K = 200
 DEFAULT_TOP_K = 100
 MAX_CANDIDATES = 1000
 MAX_QUERY_CHARS = 16_384
+MAX_DEADLINE_MS = 86_400_000
 
 NonEmpty = Annotated[str, Field(min_length=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -55,7 +56,7 @@ class QueryEvent(Event):
     top_n: Annotated[int, Field(ge=1, le=MAX_CANDIDATES)] = Field(
         default=10, description="How many entries the ranked list has at most."
     )
-    deadline_ms: Annotated[int, Field(ge=1)] | None = Field(
+    deadline_ms: Annotated[int, Field(ge=1, le=MAX_DEADLINE_MS)] | None = Field(
         default=None, description="Milliseconds from the record's timestamp."
     )
     candidates: Annotated[tuple[Candidate, ...], Field(max_length=MAX_CANDIDATES)] | None = Field(
@@ -157,6 +158,11 @@ class Impression(Event):
     query: NonEmpty
     tenant: str | None = None
     model: ModelRef
+    tier: Tier = Field(
+        default="full",
+        description="How the list was made; see `RankedList`. Not all feedback "
+        "about a degraded list is feedback about the model.",
+    )
     shown: tuple[ShownDocument, ...]
 
 

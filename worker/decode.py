@@ -62,6 +62,8 @@ def _first_of_each_id(candidates: Iterable[Candidate]) -> Iterable[Candidate]:
 def _reason(errors: list[ErrorDetails]) -> str:
     """Name the first mistake by its place, without the value: it may be private."""
     first = errors[0]
-    where = ".".join(str(part) for part in first["loc"])
+    # Keys of `attributes` are content too.
+    place = first["loc"][:1] if first["loc"][:1] == ("attributes",) else first["loc"]
+    where = ".".join(str(part) for part in place)
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     return f"{where}: {first['msg']}{more}" if where else f"{first['msg']}{more}"

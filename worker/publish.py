@@ -103,6 +103,7 @@ class Publisher:
             query=event.query,
             tenant=event.tenant,
             model=answer.model,
+            tier=answer.tier,
             shown=tuple(self._shown(answer, document) for document in answer.ranking),
         )
         return self._event(
