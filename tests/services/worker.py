@@ -1,7 +1,5 @@
 """The worker as a process, as an operator runs it: settings in the environment, signals, HTTP."""
 
-import os
-import socket
 import sys
 import urllib.error
 import urllib.request
@@ -50,7 +48,7 @@ class WorkerProcess:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code
-        except (OSError, socket.timeout):
+        except OSError:
             return None
 
     def metric(self, name: str, **labels: str) -> float:
@@ -92,7 +90,3 @@ def settings_for(
     }
     return {f"RERANKER_{key}": value for key, value in settings.items()}
 
-
-def environment() -> dict[str, str]:
-    """Return this process's environment without settings of the worker."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("RERANKER_")}
