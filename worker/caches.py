@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
+from pydantic_core import from_json
+
 from schemas.events import QueryEvent
 from worker.rank import Score
 from worker.store import Store
@@ -115,9 +117,12 @@ def _decode_ranking(value: bytes | None) -> CachedRanking | None:
     if value is None:
         return None
     try:
-        rows = [_row(*row) for row in json.loads(value)]
+        # Unlike `json`, this also has an error for bottomless nesting and for half characters.
+        rows = [_row(*row) for row in from_json(value)]
     except (ValueError, TypeError):
         return None
+    if not rows:
+        return None  # Never written: nothing was ranked.
     return CachedRanking(
         doc_ids=tuple(doc_id for doc_id, _, _ in rows),
         retrieval_scores=tuple(retrieval_score for _, retrieval_score, _ in rows),
@@ -128,7 +133,7 @@ def _decode_ranking(value: bytes | None) -> CachedRanking | None:
 def _row(
     doc_id: object, retrieval_score: object, logit: object, truncated: object
 ) -> tuple[str, float | None, Score]:
-    if not isinstance(doc_id, str) or not isinstance(truncated, bool):
+    if not isinstance(doc_id, str) or not doc_id or not isinstance(truncated, bool):
         raise TypeError
     if not _is_number(logit) or not (retrieval_score is None or _is_number(retrieval_score)):
         raise TypeError
