@@ -1,0 +1,1 @@
+"""Checks of the manifests: `python -m k8s.checks`, or `make manifests`."""

@@ -1,0 +1,430 @@
+"""Each policy is silent about the real manifests, and says what is wrong with changed ones."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from k8s.checks import environment, images, monitoring
+from k8s.checks import policy as pods
+from k8s.checks import scaling_policy as scaling
+from k8s.checks import worker_policy as worker
+from k8s.checks.__main__ import POLICIES, check, invalid, main
+from k8s.checks.policy import Policy
+from k8s.checks.render import Manifests, RenderError, build, overlays, variants
+from tests.unit.k8s.rendering import need, rendered
+
+Change = Callable[[Manifests], None]
+
+
+def scaled(manifests: Manifests) -> Any:
+    return manifests.of_kind("ScaledObject")[0]["spec"]
+
+
+def trigger(manifests: Manifests) -> Any:
+    return scaled(manifests)["triggers"][0]["metadata"]
+
+
+def behavior(manifests: Manifests) -> Any:
+    return scaled(manifests)["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+
+
+def pod(manifests: Manifests) -> Any:
+    return manifests.worker_pod
+
+
+def main_container(manifests: Manifests) -> Any:
+    return manifests.worker_container
+
+
+def security(manifests: Manifests) -> Any:
+    return main_container(manifests)["securityContext"]
+
+
+def put(of: Callable[[Manifests], Any], **fields: Any) -> Change:
+    return lambda manifests: of(manifests).update(fields)
+
+
+def drop(of: Callable[[Manifests], Any], name: str) -> Change:
+    return lambda manifests: of(manifests).pop(name)
+
+
+def variable(name: str, value: str) -> Change:
+    def change(manifests: Manifests) -> None:
+        env = main_container(manifests)["env"]
+        env[:] = [each for each in env if each["name"] != name]
+        env.append({"name": name, "value": value})
+
+    return change
+
+
+def add(kind: str, **fields: Any) -> Change:
+    def change(manifests: Manifests) -> None:
+        manifests.objects.append({"kind": kind, "metadata": {"name": "new"}, **fields})  # type: ignore[attr-defined]
+
+    return change
+
+
+def remove(kind: str) -> Change:
+    def change(manifests: Manifests) -> None:
+        kept = [each for each in manifests.objects if each["kind"] != kind]
+        manifests.objects[:] = kept  # type: ignore[index]
+
+    return change
+
+
+CASES: list[tuple[Policy, Change, str]] = [
+    (
+        pods.images_are_pinned,
+        put(main_container, image="ghcr.io/kafka-reranker/worker:latest"),
+        "not pinned",
+    ),
+    (pods.images_are_pinned, put(main_container, image="worker"), "not pinned"),
+    (pods.images_are_pinned, put(main_container, image="host:5000/worker"), "not pinned"),
+    (
+        pods.resources_are_bounded,
+        lambda m: main_container(m)["resources"]["limits"].pop("memory"),
+        "limits.memory is not set",
+    ),
+    (pods.resources_are_bounded, drop(main_container, "resources"), "requests.cpu is not set"),
+    (pods.pods_are_restricted, put(pod, hostNetwork=True), "hostNetwork"),
+    (
+        pods.pods_are_restricted,
+        lambda m: pod(m)["securityContext"].pop("runAsNonRoot"),
+        "not root",
+    ),
+    (
+        pods.pods_are_restricted,
+        lambda m: pod(m)["securityContext"].pop("seccompProfile"),
+        "seccompProfile",
+    ),
+    (
+        pods.pods_are_restricted,
+        lambda m: pod(m)["volumes"].append({"name": "etc", "hostPath": {"path": "/etc"}}),
+        "volume etc",
+    ),
+    (
+        pods.containers_are_restricted,
+        put(security, allowPrivilegeEscalation=True),
+        "privileges could grow",
+    ),
+    (pods.containers_are_restricted, put(security, privileged=True), "privileges could grow"),
+    (pods.containers_are_restricted, drop(security, "capabilities"), "capabilities"),
+    (pods.containers_are_restricted, put(security, runAsUser=0), "not root"),
+    (
+        pods.containers_are_restricted,
+        lambda m: main_container(m)["ports"][0].update(hostPort=80),
+        "hostPort",
+    ),
+    (pods.roots_are_read_only, drop(security, "readOnlyRootFilesystem"), "readOnlyRootFilesystem"),
+    (pods.no_pod_has_a_token, drop(pod, "automountServiceAccountToken"), "must be false"),
+    (pods.no_pod_has_a_token, put(pod, enableServiceLinks=True), "enableServiceLinks"),
+    (
+        pods.no_pod_has_a_token,
+        lambda m: m.of_kind("ServiceAccount")[0].pop("automountServiceAccountToken"),
+        "must not mount",
+    ),
+    (pods.no_secret_is_written_down, add("Secret", data={}), "Secret/new"),
+    (
+        pods.namespaces_enforce_the_standard,
+        lambda m: m.of_kind("Namespace")[0]["metadata"].pop("labels"),
+        "restricted",
+    ),
+    (
+        pods.config_maps_exist,
+        lambda m: main_container(m)["envFrom"][0]["configMapRef"].update(name="other"),
+        "no ConfigMap other",
+    ),
+    (
+        pods.traffic_is_restricted,
+        lambda m: m.worker["spec"]["template"]["metadata"]["labels"].clear(),
+        "no NetworkPolicy",
+    ),
+    (
+        worker.lanes_are_the_requested_cpus,
+        lambda m: main_container(m)["resources"]["requests"].update(cpu="1500m"),
+        "a whole one",
+    ),
+    (
+        worker.lanes_are_the_requested_cpus,
+        variable("RERANKER_BATCH__LANES", "8"),
+        "must be the worker's requests.cpu",
+    ),
+    (
+        worker.lanes_are_the_requested_cpus,
+        lambda m: main_container(m)["resources"]["requests"].update(memory="1Mi"),
+        "memory",
+    ),
+    (
+        worker.draining_fits_the_grace_period,
+        put(pod, terminationGracePeriodSeconds=30),
+        "draining may take 33 s",
+    ),
+    (
+        worker.draining_fits_the_grace_period,
+        variable("RERANKER_DRAIN_TIMEOUT_MS", "60000"),
+        "draining may take 73 s",
+    ),
+    (
+        worker.draining_fits_the_grace_period,
+        put(main_container, lifecycle={"preStop": {"sleep": {"seconds": 5}}}),
+        "preStop",
+    ),
+    (
+        worker.probes_ask_the_right_things,
+        lambda m: main_container(m)["livenessProbe"]["httpGet"].update(path="/readyz"),
+        "livenessProbe must get /livez",
+    ),
+    (worker.probes_ask_the_right_things, drop(main_container, "startupProbe"), "startupProbe"),
+    (
+        worker.probes_ask_the_right_things,
+        lambda m: main_container(m)["startupProbe"].update(failureThreshold=3),
+        "two minutes",
+    ),
+    (
+        worker.probes_ask_the_right_things,
+        variable("RERANKER_HTTP__PORT", "9000"),
+        "RERANKER_HTTP__PORT",
+    ),
+    (
+        worker.the_autoscaler_owns_the_number,
+        lambda m: m.worker["spec"].update(replicas=3),
+        "spec.replicas",
+    ),
+    (worker.the_autoscaler_owns_the_number, remove("ScaledObject"), "one autoscaler"),
+    (
+        worker.the_autoscaler_owns_the_number,
+        add("HorizontalPodAutoscaler", spec={"scaleTargetRef": {"name": "kafka-reranker"}}),
+        "one autoscaler",
+    ),
+    (worker.disruptions_come_one_by_one, remove("PodDisruptionBudget"), "PodDisruptionBudget"),
+    (
+        worker.disruptions_come_one_by_one,
+        drop(pod, "topologySpreadConstraints"),
+        "not spread",
+    ),
+    (
+        worker.bundles_are_verified,
+        lambda m: pod(m)["initContainers"].pop(),
+        "must verify",
+    ),
+    (
+        worker.bundles_are_verified,
+        lambda m: pod(m)["initContainers"][-1]["args"].remove("--index-digest=$(INDEX_DIGEST)"),
+        "the index's digest",
+    ),
+    (
+        worker.bundles_are_verified,
+        lambda m: m.values.update(MODEL_DIGEST="sha256:12"),
+        "MODEL_DIGEST is not a digest",
+    ),
+    (
+        worker.old_and_new_run_side_by_side,
+        lambda m: m.worker["spec"].update(strategy={"type": "Recreate"}),
+        "rolling update",
+    ),
+    (
+        worker.old_and_new_run_side_by_side,
+        lambda m: m.worker["spec"]["strategy"]["rollingUpdate"].update(maxUnavailable=1),
+        "before it takes one away",
+    ),
+    (scaling.keda_reads_the_workers_lag, put(trigger, topic="other"), "'other'"),
+    (
+        scaling.keda_reads_the_workers_lag,
+        variable("RERANKER_KAFKA__GROUP_ID", "mine"),
+        "the workers' is 'mine'",
+    ),
+    (scaling.keda_reads_the_workers_lag, drop(trigger, "tls"), "TLS"),
+    (scaling.keda_reads_the_workers_lag, put(trigger, sasl="plaintext"), "SASL"),
+    (scaling.keda_is_set_as_it_must_be, put(trigger, lagThreshold=20), "quote lagThreshold"),
+    (
+        scaling.keda_is_set_as_it_must_be,
+        put(trigger, offsetResetPolicy="latest"),
+        "must be 'earliest'",
+    ),
+    (
+        scaling.keda_is_set_as_it_must_be,
+        put(trigger, limitToPartitionsWithLag="false"),
+        "limitToPartitionsWithLag",
+    ),
+    (scaling.keda_is_set_as_it_must_be, put(trigger, lagThreshold="0"), "at least 1"),
+    (scaling.keda_is_set_as_it_must_be, put(trigger, activationLagThreshold="0"), "partitions"),
+    (scaling.no_more_workers_than_partitions, put(scaled, minReplicaCount=0), "must be 1"),
+    (scaling.no_more_workers_than_partitions, put(scaled, maxReplicaCount=13), "12 partitions"),
+    (
+        scaling.workers_leave_slowly,
+        lambda m: behavior(m)["scaleDown"].update(stabilizationWindowSeconds=0),
+        "look back 300 s",
+    ),
+    (
+        scaling.workers_leave_slowly,
+        lambda m: behavior(m)["scaleDown"]["policies"][0].update(value=10),
+        "one pod a minute",
+    ),
+    (
+        scaling.workers_leave_slowly,
+        lambda m: behavior(m)["scaleUp"].update(stabilizationWindowSeconds=60),
+        "must not wait",
+    ),
+    (
+        environment.unknown_variables,
+        variable("RERANKER_KAFKA__GROUP", "x"),
+        "RERANKER_KAFKA__GROUP is no setting",
+    ),
+    (environment.unknown_variables, variable("RERANKER_MODEL", "x"), "is no setting"),
+    (
+        environment.refused_variables,
+        variable("RERANKER_KAFKA__DELIVERY_TIMEOUT_MS", "1"),
+        "setting kafka",
+    ),
+    (
+        environment.refused_variables,
+        variable("RERANKER_LOG__LEVEL", "loud"),
+        "setting log.level",
+    ),
+    (
+        images.images_are_ours,
+        put(main_container, image="ghcr.io/kafka-reranker/worker:9.9.9"),
+        "the version is",
+    ),
+    (
+        images.images_are_ours,
+        put(main_container, image="ghcr.io/kafka-reranker/reranker:0.1.0"),
+        "no target 'reranker'",
+    ),
+    (
+        images.images_are_ours,
+        lambda m: m.values.update(MODEL_DIGEST="sha256:" + "f" * 64),
+        "is not the model",
+    ),
+    (
+        images.the_user_is_the_images,
+        lambda m: pod(m)["securityContext"].update(runAsUser=1000),
+        "10001",
+    ),
+    (
+        monitoring.unknown_metrics,
+        lambda m: alerts(m)[0].update(expr="rate(kafka_reranker_answers[5m])"),
+        "no worker has the metric kafka_reranker_answers",
+    ),
+    (
+        monitoring.unknown_metrics,
+        lambda m: alerts(m)[0].update(expr='kafka_reranker_answers_total{level="full"}'),
+        "has no label level",
+    ),
+    (
+        monitoring.unknown_metrics,
+        lambda m: dashboard(m).update(x='{"panels": [{"expr": "kafka_reranker_tokens"}]}'),
+        "dashboard x: no worker has the metric kafka_reranker_tokens",
+    ),
+]
+
+
+def alerts(manifests: Manifests) -> Any:
+    return manifests.of_kind("PrometheusRule")[0]["spec"]["groups"][0]["rules"]
+
+
+def dashboard(manifests: Manifests) -> Any:
+    return manifests.get("ConfigMap", "kafka-reranker-dashboard")["data"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("policy", "change", "says"), CASES)
+def test_a_policy_finds_what_is_wrong(
+    production: Manifests, policy: Policy, change: Change, says: str
+) -> None:
+    assert list(policy(production)) == []
+    changed = Manifests("changed", copy.deepcopy(list(production.objects)))
+    change(changed)
+    assert any(says in problem for problem in policy(changed)), list(policy(changed))
+
+
+def test_every_policy_has_a_case_that_it_finds() -> None:
+    tested = {policy for policy, _, _ in CASES}
+    # promtool has its own test below.
+    assert tested == set(POLICIES) - {monitoring.failing_alerts}
+
+
+@pytest.mark.parametrize("folder", [*overlays(), *variants()], ids=lambda folder: folder.name)
+def test_everything_that_is_rendered_is_right(folder: Any) -> None:
+    for tool in ("kustomize", "kubeconform", "promtool"):
+        need(tool)
+    missing: set[str] = set()
+    text = build(folder)
+    manifests = rendered(str(folder))
+    assert check(manifests, missing) == []
+    assert list(invalid(text)) == []
+    assert not missing
+
+
+def test_every_component_is_rendered_somewhere() -> None:
+    used = "".join(
+        path.read_text()
+        for folder in [*overlays(), *variants()]
+        for path in [folder / "kustomization.yaml"]
+    )
+    components = (overlays()[0].parents[1] / "components").iterdir()
+    assert [each.name for each in components if f"components/{each.name}\n" not in used] == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("minReadySeconds: 10", "minReadySecond: 10"),
+        ("  pollingInterval: 15", "  polingInterval: 15"),
+        ("- port: http\n", "- prot: http\n"),
+        ("automountServiceAccountToken: false", 'automountServiceAccountToken: "no"'),
+        ("kind: PodDisruptionBudget", "kind: PodDisruptionBugdet"),
+    ],
+)
+def test_kubeconform_finds_a_wrong_field(before: str, after: str) -> None:
+    need("kustomize")
+    need("kubeconform")
+    text = build(overlays()[1])
+    assert before in text
+    assert list(invalid(text)) == []
+    assert list(invalid(text.replace(before, after, 1))) != []
+
+
+def test_promtool_finds_an_alert_that_does_not_fire(production: Manifests) -> None:
+    need("promtool")
+    assert list(monitoring.failing_alerts(production)) == []
+    changed = Manifests("changed", copy.deepcopy(list(production.objects)))
+    alerts(changed)[0]["expr"] = alerts(changed)[0]["expr"].replace("> 5", "> 500")
+    assert any("KafkaRerankerLate" in each for each in monitoring.failing_alerts(changed))
+    alerts(changed)[0]["expr"] = "sum by ("
+    assert any("check rules" in each for each in monitoring.failing_alerts(changed))
+    alerts(changed).append({**alerts(production)[0], "alert": "New"})
+    assert any("New: no case" in each for each in monitoring.failing_alerts(changed))
+
+
+def test_the_plain_autoscaler_is_held_to_the_same(plain: Manifests) -> None:
+    changed = Manifests("changed", copy.deepcopy(list(plain.objects)))
+    spec = changed.of_kind("HorizontalPodAutoscaler")[0]["spec"]
+    spec["maxReplicas"] = 13
+    spec["behavior"]["scaleDown"]["stabilizationWindowSeconds"] = 10
+    spec["metrics"][0]["external"]["metric"]["name"] = "kafka_reranker_lag"
+    assert any("13 workers" in each for each in scaling.no_more_workers_than_partitions(changed))
+    assert any("look back" in each for each in scaling.workers_leave_slowly(changed))
+    assert any("kafka_reranker_lag" in each for each in monitoring.unknown_metrics(changed))
+
+
+def test_a_folder_that_does_not_build_is_a_problem(tmp_path: Any) -> None:
+    need("kustomize")
+    (tmp_path / "kustomization.yaml").write_text("resources: [none.yaml]\n")
+    with pytest.raises(RenderError, match=r"none\.yaml"):
+        build(tmp_path)
+
+
+def test_a_missing_program_is_said_and_fails_only_in_ci(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    need("kustomize")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CI", raising=False)
+    assert main() == 0
+    assert (
+        "not checked: promtool is not here: apt-get install prometheus" in capsys.readouterr().err
+    )
+    monkeypatch.setenv("CI", "true")
+    assert main() == 1
