@@ -4,6 +4,7 @@ A consumer ignores fields that it does not know, so unknown fields are dropped a
 Types are strict: a number in quotes is a mistake of the producer, not a number.
 """
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, TypeAdapter, model_validator
@@ -13,6 +14,8 @@ DEFAULT_TOP_K = 100
 MAX_CANDIDATES = 1000
 MAX_QUERY_CHARS = 16_384
 MAX_DEADLINE_MS = 86_400_000
+# Headers of a dead letter that are the worker's own begin with it.
+DEAD_LETTER_PREFIX = "dlq."
 
 NonEmpty = Annotated[str, Field(min_length=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -206,12 +209,24 @@ class DeadLetterHeaders(Event):
     Each is UTF-8 text. `dlq.error.message` holds at most 1,024 bytes and never the record's value.
     """
 
-    topic: str = Field(serialization_alias="dlq.topic")
-    partition: int = Field(serialization_alias="dlq.partition")
-    offset: int = Field(serialization_alias="dlq.offset")
-    timestamp: int = Field(
-        serialization_alias="dlq.timestamp", description="Of the original record, in ms."
-    )
-    error_class: str = Field(serialization_alias="dlq.error.class")
-    error_message: str = Field(serialization_alias="dlq.error.message")
-    worker: str = Field(serialization_alias="dlq.worker")
+    model_config = ConfigDict(validate_by_name=True)
+
+    topic: str = Field(alias="dlq.topic")
+    partition: int = Field(alias="dlq.partition")
+    offset: int = Field(alias="dlq.offset")
+    timestamp: int = Field(alias="dlq.timestamp", description="Of the original record, in ms.")
+    error_class: str = Field(alias="dlq.error.class")
+    error_message: str = Field(alias="dlq.error.message")
+    worker: str = Field(alias="dlq.worker")
+    value_omitted: int | None = Field(default=None, alias="dlq.value.omitted", exclude_if=_is_none)
+    replays: int | None = Field(default=None, alias="dlq.replays", exclude_if=_is_none)
+
+    @classmethod
+    def of(cls, headers: Iterable[tuple[str, bytes | None]]) -> "DeadLetterHeaders":
+        """Read them from a record's headers; raises ValueError where one is missing or wrong."""
+        texts = {
+            name: value.decode()
+            for name, value in headers
+            if name.startswith(DEAD_LETTER_PREFIX) and value is not None
+        }
+        return cls.model_validate(texts, strict=False, by_alias=True, by_name=False)

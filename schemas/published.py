@@ -44,13 +44,18 @@ _NAMES_BOTH_SIDES = [
     },
 ]
 
-# The header that is there only where the dead-letter topic would refuse the whole record.
+# Headers that are not on every dead letter.
 _ONLY_SOMETIMES = {
     "dlq.value.omitted": {
         "description": "How many bytes the value had, where it was too large for this topic.",
         "type": "string",
         "pattern": "^[0-9]+$",
-    }
+    },
+    "dlq.replays": {
+        "description": "How often `python -m worker replay` has sent the record again before.",
+        "type": "string",
+        "pattern": "^[0-9]+$",
+    },
 }
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from schemas.cloudevents import IMPRESSION, RANKED_LIST, TRACE_HEADERS, headers
 from schemas.events import (
+    DEAD_LETTER_PREFIX,
     CacheCounts,
     DeadLetterHeaders,
     Impression,
@@ -21,13 +22,11 @@ from worker.reranker import Answer, Outcome, Rejection
 from worker.settings import TopicSettings
 
 MAX_MESSAGE_BYTES = 1024
-# A header name that could be taken for one of ours is not passed on twice.
-DLQ_PREFIX = "dlq."
-
-
 # What the broker counts beside key, value and headers of a record that travels alone.
 BATCH_OVERHEAD_BYTES = 512
 OMITTED = "dlq.value.omitted"
+REPLAYS = "dlq.replays"
+MAX_REPLAYS_DIGITS = 9
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,12 @@ class Publisher:
             error_class=type(error).__name__,
             error_message=bounded(str(error)),
             worker=self.worker,
+            replays=replays_of(record) or None,
         ).model_dump(by_alias=True)
-        original = tuple(pair for pair in record.headers if not pair[0].startswith(DLQ_PREFIX))
+        # A header name that could be taken for one of ours is not passed on.
+        original = tuple(
+            pair for pair in record.headers if not pair[0].startswith(DEAD_LETTER_PREFIX)
+        )
         ours = tuple((name, str(value).encode()) for name, value in added.items())
         return Outgoing(self.topics.dead_letters, record.key, record.value, original + ours)
 
@@ -151,6 +154,15 @@ def ranked_list(answer: Answer) -> RankedList:
             total=_ms(answer.total_s),
         ),
     )
+
+
+def replays_of(record: Record) -> int:
+    """Return how often a record has been sent again, as its header says; 0 where it says nothing.
+
+    Anybody can write the header, so only a short run of digits counts.
+    """
+    value = record.header(REPLAYS) or b""
+    return int(value) if value.isdigit() and len(value) <= MAX_REPLAYS_DIGITS else 0
 
 
 def size_of(record: Outgoing) -> int:
