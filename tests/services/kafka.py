@@ -1,7 +1,7 @@
 """A real Apache Kafka cluster on loopback ports, for tests of delivery guarantees."""
 
+import os
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -12,15 +12,19 @@ from typing import Self
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ClusterMetadata, NewTopic
 
-from tests.services.kafka_jars import find_jars, find_java
+from tests.services.kafka_jars import (
+    QUICK_START,
+    class_archive,
+    find_jars,
+    find_java,
+    format_storage,
+    new_storage,
+)
 from tests.services.kafka_settings import PLAINTEXT, ClusterPlan, NodePorts, server_properties
 from tests.services.process import ServiceFailed, ServiceProcess, await_condition, free_ports
 
-_CLUSTER_ID = "cmVyYW5rZXItdGVzdGluZw"  # Any 16 bytes in base64 without padding.
 _READY_TIMEOUT_S = 90.0
 _TOPIC_TIMEOUT_S = 30.0
-# The client compiler alone: brokers of tests live for seconds, and start with half the CPU time.
-QUICK_START = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto")
 
 
 class KafkaCluster:
@@ -59,6 +63,7 @@ class KafkaCluster:
         self._jvm_options = list(jvm_options)
         self._log_level = log_level
         self._directory: Path | None = None
+        self._archive: Path | None = None
         self._plan: ClusterPlan | None = None
         self._processes: dict[int, ServiceProcess] = {}
 
@@ -80,6 +85,7 @@ class KafkaCluster:
         self._directory = Path(tempfile.mkdtemp(prefix="kafka-"))
         try:
             self._plan = self._make_plan()
+            self._archive = class_archive(java, libs)
             self._format(java, libs)
             for node in self._plan.nodes:
                 process = self._make_process(java, libs, node.node_id)
@@ -92,6 +98,7 @@ class KafkaCluster:
 
     def stop(self) -> None:
         """Ends all nodes and removes their data."""
+        self._keep_classes()
         for process in self._processes.values():
             process.kill()
         self._processes.clear()
@@ -213,26 +220,17 @@ class KafkaCluster:
         return self._directory / f"node-{node}"
 
     def _format(self, java: str, libs: Path) -> None:
-        """Formats the nodes' storage, all at once: each takes a JVM's start."""
         assert self._plan is not None
-        running = []
         for node in self._plan.nodes:
             directory = self._node_directory(node.node_id)
             directory.mkdir()
-            properties = directory / "server.properties"
-            properties.write_text(server_properties(self._plan, node, directory / "data"))
-            command = [java, *QUICK_START, "-cp", f"{libs}/*", "kafka.tools.StorageTool", "format"]
-            command += ["-t", _CLUSTER_ID, "-c", str(properties), *self._format_arguments]
-            running.append(
-                subprocess.Popen(
-                    command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-                )
-            )
-        for process in running:
-            said, _ = process.communicate()
-            if process.returncode != 0:
-                tail = "\n".join(said.decode("utf-8", "replace").splitlines()[-10:])
-                raise ServiceFailed(f"Kafka's storage could not be formatted:\n{tail}")
+            text = server_properties(self._plan, node, directory / "data")
+            file = directory / "server.properties"
+            file.write_text(text, encoding="utf-8")
+            if self._format_arguments:
+                format_storage(java, libs, file, self._format_arguments)
+            else:
+                new_storage(java, libs, node.node_id, text, directory / "data")
 
     def _make_process(self, java: str, libs: Path, node: int) -> ServiceProcess:
         directory = self._node_directory(node)
@@ -240,6 +238,7 @@ class KafkaCluster:
             java,
             f"-Xmx{self._heap_mb}m",
             *self._jvm_options,
+            *self._class_options(node),
             f"-Dorg.slf4j.simpleLogger.defaultLogLevel={self._log_level}",
             "-Dorg.slf4j.simpleLogger.showDateTime=true",
             "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
@@ -249,6 +248,27 @@ class KafkaCluster:
             str(directory / "server.properties"),
         ]
         return ServiceProcess(f"kafka-{node}", command, directory)
+
+    def _class_options(self, node: int) -> list[str]:
+        assert self._archive is not None
+        if self._archive.exists():
+            return [f"-XX:SharedArchiveFile={self._archive}", "-Xlog:cds=off"]
+        if node == 1 and self.nodes == 1:
+            return [f"-XX:ArchiveClassesAtExit={self._node_directory(node) / 'classes.jsa'}"]
+        return []
+
+    def _keep_classes(self) -> None:
+        """The first node of this machine that ends in good health leaves its classes behind."""
+        if self._directory is None or self._archive is None or self._archive.exists():
+            return
+        node = self._processes.get(1)
+        if self.nodes == 1 and node is not None and node.alive:
+            node.terminate(timeout_s=60)
+            made = self._node_directory(1) / "classes.jsa"
+            if made.exists():
+                part = self._archive.with_suffix(f".{os.getpid()}")
+                shutil.move(made, part)
+                part.rename(self._archive)
 
     @staticmethod
     def _admin(address: str) -> AdminClient:
