@@ -61,30 +61,37 @@ class Admission:
     def plan(self, queries: Sequence[Query], backlog_pairs: int, now_s: float) -> list[Plan]:
         """Return a plan for each query of one batch, behind `backlog_pairs` already in work.
 
-        A batch is answered as a whole, so the tightest budget in it counts for all that have one.
+        A batch is answered as a whole, so the tightest budget in it counts for all that have one,
+        but for those whose time is up: they are answered unscored, and cost the others nothing.
         """
         self.measure()
         budgets = [self._budget_s(query, now_s) for query in queries]
-        bound = [budget for budget, _ in budgets if budget is not None]
-        if not bound:
-            return [FULL] * len(queries)
         wanted = [pairs_of(query) for query in queries]
-        share = STRAINED_SHARE if self._strained else 1.0
-        capacity = share * self._pairs_per_s * (min(bound) - OVERHEAD_S) - backlog_pairs
-        self._strained = sum(wanted) > capacity
-        if not self._strained:
-            return [FULL] * len(queries)
-        unbound = sum(
-            pairs for pairs, (budget, _) in zip(wanted, budgets, strict=True) if budget is None
-        )
-        each = int((capacity - unbound) / len(bound))
+        limit = self._limit(wanted, [budget for budget, _ in budgets], backlog_pairs)
         return [
-            FULL if budget is None else self._cut(pairs, each, reason)
+            FULL if budget is None else self._cut(pairs, limit if _in_time(budget) else 0, reason)
             for pairs, (budget, reason) in zip(wanted, budgets, strict=True)
         ]
 
-    def _cut(self, pairs: int, limit: int, reason: DegradedReason) -> Plan:
-        if pairs <= limit:
+    def _limit(
+        self, wanted: Sequence[int], budgets_s: Sequence[float | None], backlog_pairs: int
+    ) -> int | None:
+        """Return how many pairs each query with a budget can have; None: all that it wants."""
+        bound = [budget for budget in budgets_s if budget is not None and _in_time(budget)]
+        if not bound:
+            return None
+        share = STRAINED_SHARE if self._strained else 1.0
+        capacity = share * self._pairs_per_s * (min(bound) - OVERHEAD_S) - backlog_pairs
+        asked = list(zip(wanted, budgets_s, strict=True))
+        to_score = sum(pairs for pairs, budget in asked if budget is None or _in_time(budget))
+        self._strained = to_score > capacity
+        if not self._strained:
+            return None
+        unbound = sum(pairs for pairs, budget in asked if budget is None)
+        return max(0, int((capacity - unbound) / len(bound)))
+
+    def _cut(self, pairs: int, limit: int | None, reason: DegradedReason) -> Plan:
+        if limit is None or pairs <= limit:
             return FULL
         return Plan(limit if limit >= self._settings.min_candidates else 0, reason)
 
@@ -97,6 +104,10 @@ class Admission:
         if target_ms is not None:
             return target_ms / 1000 - age_s, "overload"
         return None, "overload"
+
+
+def _in_time(budget_s: float) -> bool:
+    return budget_s > OVERHEAD_S
 
 
 def pairs_of(query: Query) -> int:
