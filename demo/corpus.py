@@ -15,7 +15,7 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import distributions
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from platform import python_version
 
@@ -99,16 +99,15 @@ def read_texts(corpus: Path) -> dict[str, str]:
 
 
 def passages(places: Places) -> Iterator[Passage]:
-    """Give all passages, best known first; no text and no id occurs twice."""
-    seen_texts: set[str] = set()
-    seen_ids: set[str] = set()
-    for source in _sources(places):
-        for name, text in source:
-            if text in seen_texts or name in seen_ids or len(text) < SHORTEST_CHARS:
-                continue
-            seen_texts.add(text)
-            seen_ids.add(name)
-            yield from split(name, text)
+    """Give all passages, best known first; no id and no whole docstring occurs twice."""
+    docstrings: set[str] = set()
+    names: set[str] = set()
+    for name, docstring in chain.from_iterable(_sources(places)):
+        if name in names or docstring in docstrings or len(docstring) < SHORTEST_CHARS:
+            continue
+        names.add(name)
+        docstrings.add(docstring)
+        yield from split(name, docstring)
 
 
 def split(name: str, text: str, chars: int = PASSAGE_CHARS) -> Iterator[Passage]:

@@ -13,7 +13,6 @@ from schemas.events import RankedDocument
 
 WIDTH = 100
 SHOWN = 5
-_CELL = 39
 
 
 def make_console() -> Console:
@@ -31,24 +30,26 @@ def movement(before: int, after: int) -> str:
     return f"▲{before - after}" if after < before else f"▼{after - before}"
 
 
-def snippet(text: str, chars: int = _CELL) -> str:
+def snippet(text: str, chars: int = WIDTH) -> str:
     """Return the first words of a text on one line."""
     line = " ".join(text.split())
     return line if len(line) <= chars else line[: chars - 1].rstrip() + "…"
 
 
 def comparison(answer: Answered, texts: Mapping[str, str], shown: int = SHOWN) -> Table:
-    """Return the first documents in retrieval order beside the first after reranking."""
+    """Return the first documents in retrieval order beside the first after reranking.
+
+    Arrows say how far a document went: on the left those that were first, on the right those
+    that are first now. `texts` maps ids to texts.
+    """
     ranking = answer.ranked.ranking
     retrieved = sorted(ranking, key=lambda document: document.retrieval_rank)
-    table = Table(
-        box=box.SIMPLE_HEAD, title=f"“{answer.question}”", title_justify="left", pad_edge=False
-    )
-    table.add_column("#", justify="right", style="bold")
-    table.add_column("before: retrieval order", width=_CELL, no_wrap=True, overflow="ellipsis")
-    table.add_column("", justify="right", no_wrap=True)
-    table.add_column("after reranking", width=_CELL, no_wrap=True, overflow="ellipsis")
-    table.add_column("", justify="right", no_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, expand=True, pad_edge=False, title_justify="left")
+    table.title = Text(answer.question, "bold")
+    table.add_column("")
+    for header in ("before: retrieval order", "after reranking"):
+        table.add_column(header, ratio=1, no_wrap=True, overflow="ellipsis")
+        table.add_column("", justify="right", no_wrap=True)
     for place, (old, new) in enumerate(zip(retrieved[:shown], ranking[:shown], strict=True), 1):
         table.add_row(
             str(place), _document(old, texts), _arrow(old), _document(new, texts), _arrow(new)
@@ -76,9 +77,7 @@ def figures(passes: Sequence[Pass]) -> Table:
 
 
 def _document(document: RankedDocument, texts: Mapping[str, str]) -> Text:
-    return Text.assemble(
-        snippet(document.doc_id), "\n", (snippet(texts.get(document.doc_id, "")), "dim")
-    )
+    return Text.assemble(document.doc_id, "\n", (snippet(texts.get(document.doc_id, "")), "dim"))
 
 
 def _arrow(document: RankedDocument) -> Text:
