@@ -24,6 +24,7 @@ from export.checkpoint import (
 from export.errors import UnsupportedPrecisionError
 from export.families import Encoder, encoder_of
 from export.graph_writer import save
+from export.int8.babble import babble
 from export.int8.choose import ALPHAS, Trial, int8_graph
 from export.int8.choose import RECIPE as INT8_RECIPE
 from export.int8.ranges import measure
@@ -152,6 +153,7 @@ class _Maker:
         judge = encode_pairs(self.encoder, self.pairs.judge)
         with progress("Measuring ranges"):
             measured = encode_pairs(self.encoder, self.pairs.measure)
+            measured += babble(self.encoder.tokenizer, self.encoder.template)
             ranges = measure(weights, measured, self.bench)
             expected = score_all(self.bench.open(reference.model), judge)
         trials = []

@@ -13,7 +13,7 @@ from export.int8.smooth import smooth
 from export.trimmed import build
 
 RECIPE = "trimmed-static-smoothquant"
-ALPHAS = (None, 0.5, 0.6, 0.7, 0.8, 0.9)
+ALPHAS = (None, 0.6, 0.7, 0.8, 0.9)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from export.families import Array, Encoder, Layer, Linear
 from export.int8.ranges import ChannelRange, Ranges
-from export.trimmed import Site
+from export.trimmed import SITES, Site
 
 LEVELS = 255
 _TINY = 1e-5
@@ -22,7 +22,7 @@ _TINY = 1e-5
 class Quantization:
     """How the input of a site becomes uint8: `round(value / divisors / scale) + zero_point`.
 
-    `divisors` None means 1, or that something else divides already.
+    `divisors` None means 1.
     """
 
     scale: np.float32
@@ -51,27 +51,23 @@ def smooth(encoder: Encoder, ranges: Ranges, alpha: float | None) -> Smoothed:
 def _smooth_layer(
     number: int, layer: Layer, ranges: Ranges, alpha: float | None
 ) -> tuple[Layer, dict[Site, Quantization]]:
+    """Smooth all sites but the context: its channels are alike, and only lose by it."""
     inputs = {
         "attention": (layer.query, layer.key, layer.value),
-        "context": (layer.output,),
         "feed_forward": (layer.up,),
         "hidden": (layer.down,),
     }
-    divisors = {
-        name: _divisors(ranges[number, name], linears, alpha) for name, linears in inputs.items()
-    }
-    sites = {(number, name): _quantization(ranges[number, name], divisors[name]) for name in inputs}
-    if divisors["context"] is not None:
-        # The context is linear in the values, so the values' product divides at no cost.
-        sites[number, "context"] = replace(sites[number, "context"], divisors=None)
-        layer = replace(layer, value=_divide_columns(layer.value, divisors["context"]))
+    divisors: dict[str, Array | None] = dict.fromkeys(SITES)
+    if alpha is not None:
+        for name, linears in inputs.items():
+            divisors[name] = _divisors(ranges[number, name], linears, alpha)
+    sites = {(number, name): _quantization(ranges[number, name], divisors[name]) for name in SITES}
     return (
         replace(
             layer,
             query=_multiply_rows(layer.query, divisors["attention"]),
             key=_multiply_rows(layer.key, divisors["attention"]),
             value=_multiply_rows(layer.value, divisors["attention"]),
-            output=_multiply_rows(layer.output, divisors["context"]),
             up=_multiply_rows(layer.up, divisors["feed_forward"]),
             down=_multiply_rows(layer.down, divisors["hidden"]),
         ),
@@ -79,13 +75,11 @@ def _smooth_layer(
     )
 
 
-def _divisors(
-    channels: ChannelRange, linears: tuple[Linear, ...], alpha: float | None
-) -> Array | None:
-    if alpha is None:
-        return None
+def _divisors(channels: ChannelRange, linears: tuple[Linear, ...], alpha: float) -> Array:
     weights = np.max([np.abs(linear.weight).max(axis=1) for linear in linears], axis=0)
-    activations = np.maximum(channels.magnitude, _TINY)
+    # A channel that happened to be quiet while ranges were measured may yet speak up.
+    typical = float(np.median(channels.magnitude))
+    activations = np.maximum(channels.magnitude, max(typical, _TINY))
     divisors = activations**alpha / np.maximum(weights, _TINY) ** (1 - alpha)
     return np.asarray(divisors, dtype=np.float32)
 
@@ -103,8 +97,3 @@ def _multiply_rows(linear: Linear, factors: Array | None) -> Linear:
     if factors is None:
         return linear
     return Linear(linear.weight * factors[:, None], linear.bias)
-
-
-def _divide_columns(linear: Linear, divisors: Array) -> Linear:
-    assert linear.bias is not None
-    return Linear(linear.weight / divisors, linear.bias / divisors)

@@ -1,0 +1,69 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from export.checkpoint import open_adapter, open_checkpoint, require_cross_encoder
+from export.errors import CheckpointError
+
+
+def change_config(folder: Path, **fields: Any) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
+
+
+def test_a_good_folder_opens_with_the_digest_of_its_weights(altered: Path) -> None:
+    checkpoint = open_checkpoint(str(altered))
+    require_cross_encoder(checkpoint)
+    assert checkpoint.family == "bert"
+    assert checkpoint.source.name == "altered"
+    weights = altered / "model.safetensors"
+    weights.write_bytes(weights.read_bytes() + b" ")
+    assert open_checkpoint(str(altered)).source.digest != checkpoint.source.digest
+
+
+def test_pickled_weights_are_refused(altered: Path) -> None:
+    (altered / "model.safetensors").rename(altered / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="pickled weights, which are never loaded"):
+        open_checkpoint(str(altered))
+
+
+def test_code_of_its_own_is_refused(altered: Path) -> None:
+    change_config(altered, auto_map={"AutoModel": "modeling_x.X"})
+    with pytest.raises(CheckpointError, match="auto_map"):
+        open_checkpoint(str(altered))
+
+
+def test_missing_tokenizer_is_said(altered: Path) -> None:
+    (altered / "tokenizer.json").unlink()
+    with pytest.raises(CheckpointError, match="has no tokenizer"):
+        open_checkpoint(str(altered))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}"])
+def test_broken_config_is_said(altered: Path, content: str) -> None:
+    (altered / "config.json").write_text(content)
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        open_checkpoint(str(altered))
+
+
+def test_two_labels_are_refused(altered: Path) -> None:
+    change_config(altered, id2label={"0": "no", "1": "yes"})
+    with pytest.raises(CheckpointError, match="has 2 labels"):
+        require_cross_encoder(open_checkpoint(str(altered)))
+
+
+def test_a_bi_encoder_is_no_cross_encoder(bare_encoder: Path) -> None:
+    with pytest.raises(CheckpointError, match="not a cross-encoder"):
+        require_cross_encoder(open_checkpoint(str(bare_encoder)))
+
+
+def test_adapters_other_than_lora_are_refused(adapter: Path, tmp_path: Path) -> None:
+    assert open_adapter(adapter).source.name == "tiny-lora"
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "IA3"}')
+    with pytest.raises(CheckpointError, match="not a LoRA adapter"):
+        open_adapter(tmp_path)
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    with pytest.raises(CheckpointError, match=r"has no adapter_model\.safetensors"):
+        open_adapter(tmp_path)
