@@ -276,12 +276,12 @@ class Loop:
         log.info("draining", batches=len(self._in_work), events_left=len(parts.intake))
         parts.intake.clear()
         while self._in_work and parts.clock.monotonic() < deadline_s:
-            parts.broker.pause()
-            if parts.broker.poll(1, BUSY_POLL_S).moved:
-                break
             try:
+                parts.broker.pause()
+                if parts.broker.poll(1, BUSY_POLL_S).moved:
+                    break
                 self._commit_finished()
             except TransientError as error:
-                log.warning("a batch could not be committed", error=str(error))
+                log.warning("what is in work could not be committed", error=str(error))
                 break
         self._forget_all()
