@@ -3,7 +3,7 @@
 Building an index and searching it embed with this code, so both sides meet in one space.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,10 @@ TOKENIZER_FILE = "embedder/tokenizer.json"
 # What lies behind so many characters for each token that the model can read is cut off before
 # tokenising, so that one text of megabytes doesn't hold up the others.
 CHARS_PER_TOKEN = 32
+
+
+def _unheard(_: int) -> None:
+    """Take progress that nobody asked for."""
 
 
 @dataclass(frozen=True)
@@ -66,23 +70,31 @@ class Embedder:
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
         """Return float32 [texts, dimension], row by row in the order of `texts`."""
-        return self._embed(texts, self.spec.query_prompt)
+        return self._embed(texts, self.spec.query_prompt, _unheard)
 
-    def embed_documents(self, texts: Sequence[str]) -> Vectors:
-        """Return float32 [texts, dimension], row by row in the order of `texts`."""
-        return self._embed(texts, self.spec.document_prompt)
+    def embed_documents(
+        self, texts: Sequence[str], on_progress: Callable[[int], None] = _unheard
+    ) -> Vectors:
+        """Return float32 [texts, dimension], row by row in the order of `texts`.
+
+        `on_progress` hears how many more are done, batch by batch.
+        """
+        return self._embed(texts, self.spec.document_prompt, on_progress)
 
     def close(self) -> None:
         """End the threads, after what they are at."""
         self.lanes.shutdown()
 
-    def _embed(self, texts: Sequence[str], prompt: str) -> Vectors:
+    def _embed(
+        self, texts: Sequence[str], prompt: str, on_progress: Callable[[int], None]
+    ) -> Vectors:
         rows = self._encode([prompt + text for text in texts])
         vectors = np.empty((len(rows), self.spec.dimension), dtype=np.float32)
         batches = plan_batches([len(row) for row in rows])
         inputs = (np.asarray([rows[position] for position in batch]) for batch in batches)
         for batch, result in zip(batches, self.lanes.map(self._run, inputs), strict=True):
             vectors[batch] = result
+            on_progress(len(batch))
         return vectors
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:

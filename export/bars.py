@@ -18,7 +18,7 @@ Advance = Callable[[int], None]
 
 @contextmanager
 def progress(task: str, total: int | None = None) -> Iterator[Advance]:
-    """Give a function that takes how many more are done; `total` None is a count without end."""
+    """Give a function that takes how many more are done; without `total` no end is known."""
     console = Console(stderr=True)
     if not console.is_terminal:
         of = "" if total is None else f" ({total:,})"

@@ -40,6 +40,9 @@ HNSW_EF_CONSTRUCTION = 200
 CHUNK_DOCUMENTS = 8_192
 CHUNK_CHARS = 32 * 1024 * 1024
 
+# Moving the counter takes longer than reading a document does.
+COUNT_EVERY = 1_000
+
 _TOOLS = ("faiss-cpu", "numpy", "onnxruntime", "optimum-onnx", "tokenizers", "torch")
 
 
@@ -141,9 +144,10 @@ def build_index(  # noqa: PLR0913 - the options of the command
 
 def _write_documents(corpus: Path, staging: Path) -> Documents:
     with DocumentsWriter(staging) as writer, progress("reading the corpus") as advance:
-        for document in read_corpus(corpus):
+        for number, document in enumerate(read_corpus(corpus), start=1):
             writer.append(document.doc_id, document.text)
-            advance(1)
+            if number % COUNT_EVERY == 0:
+                advance(COUNT_EVERY)
     return Documents.load(staging)
 
 
@@ -168,8 +172,7 @@ def _fill(index: Any, documents: Documents, embedder: Embedder) -> None:
     faiss.omp_set_num_threads(1)
     with progress("embedding documents", len(documents)) as advance:
         for texts in _chunks(documents):
-            index.add(embedder.embed_documents(texts))
-            advance(len(texts))
+            index.add(embedder.embed_documents(texts, advance))
 
 
 def _chunks(documents: Documents) -> Iterator[list[str]]:

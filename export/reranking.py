@@ -19,7 +19,7 @@ Candidates = dict[str, list[Hit]]
 # Queries that are retrieved, and pairs that are at least scored, in one go: enough of them that
 # most lengths fill a batch.
 QUERIES_AT_ONCE = 256
-PAIRS_AT_ONCE = 2_048
+PAIRS_AT_ONCE = 1_024
 
 
 @dataclass

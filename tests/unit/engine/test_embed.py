@@ -64,6 +64,15 @@ def test_the_number_of_lanes_changes_nothing(
     single.close()
 
 
+def test_progress_adds_up(embedder: Embedder) -> None:
+    heard: list[int] = []
+
+    embedder.embed_documents(TEXTS, heard.append)
+
+    assert sum(heard) == len(TEXTS)
+    assert len(heard) > 1
+
+
 def test_no_texts_give_no_vectors(embedder: Embedder) -> None:
     assert embedder.embed_queries([]).shape == (0, 32)
 
