@@ -120,9 +120,10 @@ class Loop:
         ready = not self._must_rewind and not self._backing_off()
         wanted = ready and parts.intake.wants_more and self._has_room()
         (parts.broker.resume if wanted else parts.broker.pause)()
-        polled = parts.broker.poll(self._max_events, self._poll_timeout_s())
+        # Noted first: a broker that refuses is no reason to restart this process.
         parts.health.polled()
         parts.metrics.polled.set(parts.clock.now())
+        polled = parts.broker.poll(self._max_events, self._poll_timeout_s())
         if polled.moved:
             parts.metrics.moves.inc()
             parts.metrics.set_lag({})
@@ -260,7 +261,8 @@ class Loop:
             self._parts.metrics.commits.labels("aborted").inc()
         self._forget_all()
         limit = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2**self._failures)
-        self._failures += 1
+        if limit < BACKOFF_MAX_S:
+            self._failures += 1
         delay_s = random.uniform(0, limit)  # noqa: S311 - spreads load, hides nothing
         self._resume_at_s = self._parts.clock.monotonic() + delay_s
         log.warning("trying again", error=str(error), delay_s=round(delay_s, 2))

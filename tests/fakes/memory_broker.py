@@ -39,6 +39,8 @@ class MemoryBroker:
         """See `Broker`. Waits for the whole time-out where there is nothing to read."""
         assert not self.closed, "polled after close"
         self.polls += 1
+        if self.poll_errors and self.poll_errors[0] is not None:
+            self._cluster.clock.wait(timeout_s)
         _raise_next(self.poll_errors)
         group = self._cluster.group(self._group_id)
         if group.generation != self._generation:
