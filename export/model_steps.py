@@ -30,7 +30,7 @@ from export.int8.choose import RECIPE as INT8_RECIPE
 from export.int8.ranges import measure
 from export.merge import load_merged
 from export.pair_template import derive_template, load_tokenizer, prove_template, write_tokenizer
-from export.scoring import Workbench, encode_pairs, score_all
+from export.scoring import Workbench, encode_pairs, fitting, score_all
 from export.seal import seal, staging_beside
 from export.tools import tool_versions
 from export.verify import Agreement, agreement, check_against_torch, check_batches, for_manifest
@@ -92,7 +92,7 @@ def export_model(request: Request) -> Summary:
         template = _write_tokenizer(checkpoint, request.max_tokens, staging / TOKENIZER_FILE)
         encoder = PairEncoder.load(staging / TOKENIZER_FILE, template)
         bench = Workbench(Path(scratch), template.token_types)
-        made = _Maker(network, pairs, encoder, bench).make(request.precision)
+        made = _Maker(network, fitting(encoder, pairs), encoder, bench).make(request.precision)
         save(made.model, staging / MODEL_FILE)
         manifest = _describe(request, checkpoint, adapter, template, made)
         seal(staging, manifest, request.out, force=request.force)

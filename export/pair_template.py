@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from engine.errors import QueryTooLongError
 from engine.pairs import PairEncoder
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError
 from schemas.manifests import PairTemplate
 
 DEFAULT_MAX_TOKENS = 512
+MIN_TOKENS = 8
 # A query may fill all of the window but this part, which is the document's.
 DOCUMENT_SHARE = 8
 
@@ -65,7 +67,7 @@ def derive_template(
     prefix, infix, suffix = _pieces(tokenizer)
     special = len(prefix) + len(infix) + len(suffix)
     room = size - special - max(1, size // DOCUMENT_SHARE)
-    if room < 1:
+    if room < 1 or size < MIN_TOKENS:
         raise CheckpointError(f"--max-tokens {size}: that is too short for a pair")
     return PairTemplate(
         prefix=prefix,
@@ -84,11 +86,15 @@ def prove_template(
     encoder = PairEncoder.load(tokenizer_json, template)
     tokenizer.truncation_side = "right"
     for query, document in _PROOFS:
+        try:
+            ids = encoder.encode_query(query)
+        except QueryTooLongError:
+            continue
         # As lists: a lone pair with an empty document would be taken for a single text.
         own = tokenizer(
             [query], [document], truncation="only_second", max_length=template.max_tokens
         )
-        pair = encoder.encode(encoder.encode_query(query), [document])[0]
+        pair = encoder.encode(ids, [document])[0]
         types = np.arange(len(pair.ids)) >= pair.document_start
         if own["input_ids"][0] != pair.ids.tolist() or (
             template.token_types and own["token_type_ids"][0] != types.astype(int).tolist()

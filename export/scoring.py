@@ -10,11 +10,12 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from engine.errors import QueryTooLongError
 from engine.graph import Logits, OnnxGraph
 from engine.lanes import Lanes
 from engine.pairs import EncodedPair, PairEncoder
-from export.calibration import Pair, by_query
-from export.errors import VerificationError
+from export.calibration import CalibrationPairs, Pair, by_query
+from export.errors import CalibrationError, VerificationError
 from export.graph_writer import save
 from export.trimmed import DISABLED_OPTIMIZERS, OUTPUT
 
@@ -44,6 +45,31 @@ class Workbench:
         )
         names = tuple(value.name for value in model.graph.input)
         return OnnxGraph(session, names, OUTPUT, self.token_types)
+
+
+def fitting(encoder: PairEncoder, pairs: CalibrationPairs) -> CalibrationPairs:
+    """Leave out queries that are too long for the model; raises CalibrationError if all are."""
+    measure = _with_short_queries(encoder, pairs.measure)
+    judge = _with_short_queries(encoder, pairs.judge)
+    if not measure or not judge:
+        limit = encoder.template.max_query_tokens
+        raise CalibrationError(
+            f"{pairs.name}: too few queries of at most {limit} tokens, all that the model reads: "
+            "give shorter ones with --calibration, or raise --max-tokens"
+        )
+    return CalibrationPairs(pairs.name, measure, judge)
+
+
+def _with_short_queries(encoder: PairEncoder, pairs: Sequence[Pair]) -> tuple[Pair, ...]:
+    def fits(query: str) -> bool:
+        try:
+            encoder.encode_query(query)
+        except QueryTooLongError:
+            return False
+        return True
+
+    short = {query for query in dict(pairs) if fits(query)}
+    return tuple(pair for pair in pairs if pair[0] in short)
 
 
 def encode_pairs(encoder: PairEncoder, pairs: Sequence[Pair]) -> list[EncodedPair]:

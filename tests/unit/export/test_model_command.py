@@ -92,8 +92,9 @@ def test_mistakes_are_one_line_and_leave_the_target_alone(
         (("--model", bert, "--precision", "int4"), "isn't made yet"),
         (("--model", bare_encoder, "--precision", "fp32"), "not a cross-encoder"),
         (("--model", distilbert, "--precision", "int8"), "isn't made for models of the family"),
-        (("--model", bert, "--precision", "fp32", "--max-tokens", "999"), "reads 64 at most"),
+        (("--model", bert, "--precision", "fp32", "--max-tokens", "999"), "reads 160 at most"),
         (("--model", bert, "--precision", "int8", "--calibration", "none"), "can't be read"),
+        (("--model", bert, "--precision", "int8", "--max-tokens", "8"), "too few queries"),
     ):
         assert export(*options, "--out", out) == 1
         error = capsys.readouterr().err.splitlines()[-1]

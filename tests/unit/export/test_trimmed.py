@@ -82,7 +82,7 @@ def test_rows_that_influence_one_another_are_noticed() -> None:
         token_types = True
 
         def __call__(self, ids: np.ndarray, _: np.ndarray) -> np.ndarray:
-            return (ids.sum(axis=1) + 1e-3 * ids.max()).astype(np.float32)
+            return np.asarray(ids.sum(axis=1) + 1e-3 * ids.max(), dtype=np.float32)
 
     with pytest.raises(VerificationError, match="in a batch"):
         check_batches(Mixing(), some_pairs())  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ SPECIALS = {
     "roberta": ["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
     "distilbert": ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
 }
+MAX_TOKENS = 160
 WORDS = "read write open close file line fox dog broker topic record cut document query".split()  # noqa: SIM905
 
 
@@ -19,10 +20,10 @@ def write_cross_encoder(folder: Path, family: str = "bert", *, labels: int = 1) 
     from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
 
     set_seed(11)
-    tokenizer = make_tokenizer(family)
+    tokenizer = make_tokenizer(family, MAX_TOKENS)
     sizes: dict[str, Any] = {
         "vocab_size": len(tokenizer),
-        "max_position_embeddings": 64 + (2 if family == "roberta" else 0),
+        "max_position_embeddings": MAX_TOKENS + (2 if family == "roberta" else 0),
         "num_labels": labels,
         "initializer_range": 0.15,
         "pad_token_id": tokenizer.pad_token_id,
@@ -32,7 +33,8 @@ def write_cross_encoder(folder: Path, family: str = "bert", *, labels: int = 1) 
     else:
         sizes |= {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
         sizes |= {"intermediate_size": 96, "type_vocab_size": 2 if family == "bert" else 1}
-    network = AutoModelForSequenceClassification.from_config(AutoConfig.for_model(family, **sizes))
+    make_network: Any = AutoModelForSequenceClassification.from_config
+    network = make_network(AutoConfig.for_model(family, **sizes))
     with torch.no_grad():
         for name, weights in network.named_parameters():
             if name.endswith(("bias", "LayerNorm.weight")):  # else all zeros and ones
@@ -67,7 +69,7 @@ def write_encoder_without_head(folder: Path) -> Path:
     from transformers import AutoConfig, AutoModel, set_seed
 
     set_seed(13)
-    tokenizer = make_tokenizer("bert")
+    tokenizer = make_tokenizer("bert", MAX_TOKENS)
     config = AutoConfig.for_model(
         "bert",
         vocab_size=len(tokenizer),
@@ -75,14 +77,15 @@ def write_encoder_without_head(folder: Path) -> Path:
         num_hidden_layers=2,
         num_attention_heads=4,
         intermediate_size=96,
-        max_position_embeddings=64,
+        max_position_embeddings=MAX_TOKENS,
     )
-    AutoModel.from_config(config).save_pretrained(folder)
+    make_network: Any = AutoModel.from_config
+    make_network(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
 
-def make_tokenizer(family: str) -> Any:
+def make_tokenizer(family: str, max_tokens: int = 64) -> Any:
     """Return a fast tokenizer that builds pairs as the family does."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -107,7 +110,7 @@ def make_tokenizer(family: str) -> Any:
     make: Any = PreTrainedTokenizerFast
     return make(
         tokenizer_object=tokenizer,
-        model_max_length=64,
+        model_max_length=max_tokens,
         unk_token=unknown,
         pad_token=specials[1] if roberta else specials[0],
         model_input_names=inputs if family == "bert" else ["input_ids", "attention_mask"],
