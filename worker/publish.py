@@ -1,7 +1,7 @@
 """Outcomes to records: ranked lists, impressions and dead letters."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from schemas.cloudevents import IMPRESSION, RANKED_LIST, TRACE_HEADERS, headers
@@ -25,6 +25,8 @@ MAX_MESSAGE_BYTES = 1024
 # What the broker counts beside key, value and headers of a record that travels alone.
 BATCH_OVERHEAD_BYTES = 512
 OMITTED = "dlq.value.omitted"
+HEADERS_OMITTED = "dlq.headers.omitted"
+KEY_OMITTED = "dlq.key.omitted"
 REPLAYS = "dlq.replays"
 MAX_REPLAYS_DIGITS = 9
 
@@ -64,14 +66,11 @@ class Publisher:
     def dead_letter(self, record: Record, error: BadRecordError) -> Outgoing:
         """Return the record as it came, with headers that say where it came from and why.
 
-        Where the dead-letter topic takes less than the record's own topic did, the value is left
-        out, and a header says how many bytes it had.
+        Where the dead-letter topic takes less than the record's own topic did, first the value is
+        left out, then the original headers, then the key, and a header says how much that was.
         """
-        letter = self._dead_letter(record, error)
-        if self._fits(letter):
-            return letter
-        omitted = (OMITTED, str(len(record.value or b"")).encode())
-        return Outgoing(letter.topic, letter.key, None, (*letter.headers, omitted))
+        letters = list(_ever_smaller(self._dead_letter(record, error)))
+        return next((letter for letter in letters if self._fits(letter)), letters[-1])
 
     def _fits(self, record: Outgoing) -> bool:
         limit = self.max_bytes.get(record.topic)
@@ -169,6 +168,23 @@ def size_of(record: Outgoing) -> int:
     """Return the bytes of key, value and headers."""
     headers = sum(len(name) + len(value or b"") for name, value in record.headers)
     return len(record.key or b"") + len(record.value or b"") + headers
+
+
+def _ever_smaller(letter: Outgoing) -> Iterator[Outgoing]:
+    """Yield the letter, then with ever less of the record; the last has but our own headers."""
+    yield letter
+    letter = _without(letter, OMITTED, len(letter.value or b""), value=None)
+    yield letter
+    ours = tuple(pair for pair in letter.headers if pair[0].startswith(DEAD_LETTER_PREFIX))
+    originals = len(letter.headers) - len(ours)
+    letter = _without(replace(letter, headers=ours), HEADERS_OMITTED, originals)
+    yield letter
+    yield _without(letter, KEY_OMITTED, len(letter.key or b""), key=None)
+
+
+def _without(letter: Outgoing, name: str, size: int, **changes: None) -> Outgoing:
+    said = (name, str(size).encode())
+    return replace(letter, headers=(*letter.headers, said), **changes)  # type: ignore[arg-type]
 
 
 def _too_large(record: Outgoing) -> BadRecordError:
