@@ -1,7 +1,7 @@
 """A graph without weights: logits that follow from the token ids alone."""
 
 import threading
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ class GraphDown(Exception):  # noqa: N818 - it says what is the matter
     """What a runtime might raise."""
 
 
-def logit_of(ids: Sequence[int] | NDArray[np.int64]) -> float:
+def logit_of(ids: NDArray[np.signedinteger[Any]]) -> float:
     """The logit of a row: between -8 and 8, different for nearly all rows."""
     row = np.asarray(ids, dtype=np.int64)
     mixed = int((row * (np.arange(len(row)) * 7 + 3)).sum())

@@ -2,8 +2,10 @@
 
 import random
 import threading
+from collections import deque
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -130,7 +132,7 @@ def test_what_is_away_for_a_while_is_waited_for(
     ask(cluster, 9, first=1)
     worker = start(retriever=retriever)
     worker.loop.step()  # joins
-    faults = {
+    faults: dict[str, deque[Any]] = {
         "poll": worker.broker.poll_errors,
         "commit": worker.broker.commit_errors,
         "rewind": worker.broker.rewind_errors,

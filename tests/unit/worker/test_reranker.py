@@ -1,6 +1,7 @@
 """A batch of queries to ranked candidates."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -76,11 +77,11 @@ def bench(start: Start) -> Bench:
     return start(FakeRetriever(TEXTS))
 
 
-def inline(*texts: str, **more: object) -> bytes:
+def inline(*texts: str, **more: Any) -> bytes:
     return event_json("q", QUERY, texts, **more)
 
 
-def retrieved(**more: object) -> bytes:
+def retrieved(**more: Any) -> bytes:
     return event_json("q", QUERY, **more)
 
 
