@@ -194,7 +194,6 @@ def test_a_proxy_between_clients_and_broker(kafka_cluster: NewCluster) -> None:
         proxy.target = cluster.address(listener="FAULTY")
         cluster.create_topic("through")
         produce(proxy.address, "through", numbered(10))
-        assert proxy.connections > 0 or read_topic(cluster.bootstrap_servers, "through")
         proxy.refuse()
         with pytest.raises(AssertionError, match="not delivered"):
             produce(proxy.address, "through", numbered(1), timeout_s=1)
