@@ -89,4 +89,3 @@ def settings_for(
         **more,
     }
     return {f"RERANKER_{key}": value for key, value in settings.items()}
-
