@@ -280,7 +280,10 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, then environment, then the settings file."""
-        file = TomlConfigSettingsSource(settings_cls, os.environ.get(SETTINGS_FILE_VARIABLE))
+        name = os.environ.get(SETTINGS_FILE_VARIABLE)
+        if name is not None and not Path(name).is_file():
+            raise FileNotFoundError(f"{SETTINGS_FILE_VARIABLE}: there is no file {name}")
+        file = TomlConfigSettingsSource(settings_cls, name)
         return init_settings, env_settings, file
 
 
