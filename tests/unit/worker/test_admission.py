@@ -195,7 +195,9 @@ queries = st.builds(
 def test_every_query_has_a_plan_that_keeps_its_word(
     batch: list[Query], backlog: int, settings: dict[str, int]
 ) -> None:
-    for one, found in zip(batch, plan(admission(**settings), *batch, backlog=backlog), strict=True):
+    for one, found in zip(
+        batch, plan(admission(None, **settings), *batch, backlog=backlog), strict=True
+    ):
         candidates = one.event.candidates
         assert candidates is not None
         if found.limit is None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 import worker.intake
 from tests.fakes.events import event_json, record_of
 from worker.broker import Lease
-from worker.decode import Query
+from worker.decode import Query, decode
 from worker.intake import BadRecord, Batch, Intake
 from worker.records import Record
 from worker.settings import BatchSettings, LimitSettings
@@ -69,8 +69,6 @@ def test_a_bad_record_says_why_and_stays_in_its_place() -> None:
 
 
 def test_a_decoder_that_breaks_breaks_one_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    decode = worker.intake.decode
-
     def fragile(one: Record, limits: LimitSettings) -> Query:
         if one.offset == 1:
             raise RecursionError("a secret")
@@ -118,7 +116,7 @@ def test_cleared_is_empty_and_without_a_lease() -> None:
     of = intake()
     of.add([record(0, 1)], LEASE)
     of.clear()
-    assert len(of) == 0
+    assert not len(of)
     assert of.cut() is None
     of.add([record(0, 1)], None)
     assert of.cut() is None
@@ -126,11 +124,12 @@ def test_cleared_is_empty_and_without_a_lease() -> None:
 
 def test_it_wants_no_more_than_a_batch_waiting() -> None:
     of = intake(max_events=4)
-    assert of.wants_more
+    wanted = [of.wants_more]
     of.add([record(offset, 1) for offset in range(4)], LEASE)
-    assert not of.wants_more
+    wanted.append(of.wants_more)
     of.cut()
-    assert of.wants_more
+    wanted.append(of.wants_more)
+    assert wanted == [True, False, True]
 
 
 @given(st.lists(st.none() | st.integers(0, 12), max_size=30), st.integers(1, 6), st.integers(1, 10))
