@@ -53,6 +53,8 @@ class KafkaBroker:
         self._paused = False
         self._generation = -1
         self._positions: dict[Partition, int] = {}
+        # Text that is committed beside an offset; for `worker.replay`.
+        self.notes: Mapping[Partition, str] = {}
 
     def join(self) -> None:
         """Become a member of the group at the next poll."""
@@ -72,7 +74,7 @@ class KafkaBroker:
         if self._moves.take() or changed:
             self._apply_pause()
             return Polled([], None, moved=True)
-        records = [_record(raw) for batch in found.values() for raw in batch]
+        records = [to_record(raw) for batch in found.values() for raw in batch]
         for record in records:
             self._positions[record.partition] = record.offset + 1
         if metadata.generation_id < 0:
@@ -165,7 +167,9 @@ class KafkaBroker:
 
     def _send_offsets(self, offsets: Mapping[Partition, int], lease: Lease) -> None:
         positions = {
-            TopicPartition(partition.topic, partition.number): OffsetAndMetadata(offset, "", -1)
+            TopicPartition(partition.topic, partition.number): OffsetAndMetadata(
+                offset, self.notes.get(partition, ""), -1
+            )
             for partition, offset in offsets.items()
         }
         metadata = self._consumer.group_metadata()._replace(
@@ -206,7 +210,8 @@ class KafkaBroker:
             self._consumer.pause(*self._consumer.assignment())
 
 
-def _record(raw: Any) -> Record:
+def to_record(raw: Any) -> Record:
+    """Return a record of the client as one of ours."""
     headers: Headers = tuple((name, value) for name, value in raw.headers)
     return Record(
         Partition(raw.topic, raw.partition), raw.offset, raw.timestamp, raw.key, raw.value, headers

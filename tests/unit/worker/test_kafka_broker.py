@@ -1,0 +1,158 @@
+"""The order of calls that exactly-once depends on, with clients that fail on demand."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kafka.errors import (
+    CommitFailedError,
+    InvalidProducerEpochError,
+    KafkaError,
+    KafkaTimeoutError,
+    OutOfOrderSequenceNumberError,
+    ProducerFencedError,
+)
+from kafka.structs import ConsumerGroupMetadata, MemberState
+
+from worker.broker import Lease
+from worker.errors import CommitAbortedError, FencedError, WorkerError
+from worker.kafka_broker import KafkaBroker
+from worker.records import Outgoing, Partition
+from worker.settings import KafkaSettings
+from worker.watchdog import Watchdog
+
+LEASE = Lease("group", 7, "member")
+OFFSETS = {Partition("queries", 0): 5}
+RECORDS = [Outgoing("results", b"k", b"v", ()), Outgoing("feedback", b"k", b"v", ())]
+
+
+class Future:
+    def __init__(self, calls: list[str], error: Exception | None) -> None:
+        self._calls = calls
+        self._error = error
+
+    def get(self, timeout: float) -> None:
+        self._calls.append("await")
+        if self._error is not None:
+            raise self._error
+
+
+class Producer:
+    """Notes its calls; `errors` are raised by the call of that name, `await` by the last future."""
+
+    def __init__(self, **errors: Exception) -> None:
+        self.calls: list[str] = []
+        self._errors = errors
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*_: object, **__: object) -> None:
+            self.calls.append(name)
+            if name in self._errors:
+                raise self._errors[name]
+
+        return call
+
+    def send(self, topic: str, value: bytes, **_: object) -> Future:
+        self.calls.append("send")
+        return Future(self.calls, self._errors.get("future") if topic == "feedback" else None)
+
+
+class Consumer:
+    """Gives one state of membership after each poll."""
+
+    def __init__(self, states: list[str]) -> None:
+        self._states: Iterator[str] = iter(states)
+        self._state = MemberState.UNJOINED
+        self.polls: list[int] = []
+
+    def poll(self, timeout_ms: int, max_records: int) -> dict[Any, Any]:
+        self.polls.append(timeout_ms)
+        self._state = next(self._states)
+        return {}
+
+    def group_metadata(self) -> ConsumerGroupMetadata:
+        return ConsumerGroupMetadata("group", 7, "member", None, self._state)
+
+    def assignment(self) -> set[Any]:
+        return set()
+
+
+def broker_with(producer: Producer, states: list[str] | None = None) -> KafkaBroker:
+    return KafkaBroker(Consumer(states or []), producer, KafkaSettings(), Watchdog())
+
+
+def test_records_are_awaited_before_offsets_are_sent() -> None:
+    producer = Producer()
+    broker_with(producer).commit(RECORDS, OFFSETS, LEASE)
+    assert producer.calls == [
+        "begin_transaction",
+        "send",
+        "send",
+        "flush",
+        "await",
+        "await",
+        "send_offsets_to_transaction",
+        "commit_transaction",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("errors", "raised"),
+    [
+        ({"future": KafkaTimeoutError()}, CommitAbortedError),
+        ({"flush": KafkaTimeoutError()}, CommitAbortedError),
+        ({"future": OutOfOrderSequenceNumberError()}, WorkerError),
+        ({"future": InvalidProducerEpochError()}, WorkerError),
+        ({"future": KafkaTimeoutError(), "abort_transaction": KafkaError()}, FencedError),
+        ({"begin_transaction": KafkaError()}, FencedError),
+    ],
+)
+def test_after_a_record_that_was_not_written_no_offset_moves(
+    errors: dict[str, Exception], raised: type[WorkerError]
+) -> None:
+    producer = Producer(**errors)
+    with pytest.raises(raised):
+        broker_with(producer).commit(RECORDS, OFFSETS, LEASE)
+    assert "send_offsets_to_transaction" not in producer.calls
+    assert "commit_transaction" not in producer.calls
+    if "begin_transaction" not in errors:
+        assert producer.calls[-1] == "abort_transaction"
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "aborts"),
+    [
+        (CommitFailedError(), CommitAbortedError, True),
+        (ProducerFencedError(), FencedError, False),
+        (KafkaError("unknown reasons"), FencedError, False),
+        (KafkaTimeoutError(), FencedError, False),
+    ],
+)
+def test_offsets_that_are_refused_are_not_committed(
+    error: Exception, raised: type[WorkerError], aborts: bool
+) -> None:
+    producer = Producer(send_offsets_to_transaction=error)
+    with pytest.raises(raised):
+        broker_with(producer).commit(RECORDS, OFFSETS, LEASE)
+    assert "commit_transaction" not in producer.calls
+    assert ("abort_transaction" in producer.calls) == aborts
+
+
+@pytest.mark.parametrize("error", [KafkaError(), KafkaTimeoutError(), ProducerFencedError()])
+def test_a_commit_of_unknown_outcome_is_the_end(error: Exception) -> None:
+    """Neither done again nor given up: both could be wrong."""
+    producer = Producer(commit_transaction=error)
+    with pytest.raises(FencedError, match="not known"):
+        broker_with(producer).commit(RECORDS, OFFSETS, LEASE)
+    assert producer.calls[-1] == "commit_transaction"
+
+
+def test_while_a_join_is_under_way_polls_follow_one_another() -> None:
+    """The client forgets a join that ends between two polls, and all members start over."""
+    states = [MemberState.REBALANCING, MemberState.REBALANCING, MemberState.STABLE]
+    broker = broker_with(Producer(), states)
+    assert broker.poll(1, 0.003).moved
+    consumer = broker._consumer
+    assert len(consumer.polls) == 3
+    assert consumer.polls[0] == 3
+    assert min(consumer.polls[1:]) >= 1000
