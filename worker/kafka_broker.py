@@ -1,11 +1,12 @@
 """The real broker, on kafka-python. Which client hazards it handles is said where it does."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kafka import ConsumerRebalanceListener, TopicPartition
 from kafka.errors import CommitFailedError, KafkaError, KafkaTimeoutError
-from kafka.structs import OffsetAndMetadata
+from kafka.structs import MemberState, OffsetAndMetadata
 
 from worker.broker import Lease, Polled
 from worker.errors import CommitAbortedError, FatalError, FencedError, TransientError
@@ -14,6 +15,9 @@ from worker.settings import KafkaSettings
 from worker.watchdog import Watchdog
 
 CLOSE_TIMEOUT_S = 5
+# While a join is under way, polls are this long, and one call makes them for so long at most.
+JOIN_POLL_S = 1.0
+JOIN_LIMIT_S = 5.0
 
 
 class _Moves(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -63,7 +67,7 @@ class KafkaBroker:
     def poll(self, max_records: int, timeout_s: float) -> Polled:
         """See `Broker`."""
         try:
-            found = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=max_records)
+            found = self._poll(max_records, timeout_s)
         except KafkaError as error:
             raise _sorted(error, "kafka: reading failed") from error
         # The lease is taken with the records and never again: a later one could vouch for
@@ -138,6 +142,21 @@ class KafkaBroker:
         with self._watchdog.limit("close", 4 * CLOSE_TIMEOUT_S):
             self._consumer.close(autocommit=False, timeout_ms=CLOSE_TIMEOUT_S * 1000)
             self._producer.close(timeout=CLOSE_TIMEOUT_S)
+
+    def _poll(self, max_records: int, timeout_s: float) -> Any:
+        """Poll; while a join is under way, again and again.
+
+        The client forgets a join that ends between two polls and starts over, which makes all
+        members join again: with short polls and work between them a group might never settle.
+        """
+        until_s = time.monotonic() + JOIN_LIMIT_S
+        found = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=max_records)
+        while not found and self._joining() and time.monotonic() < until_s:
+            found = self._consumer.poll(timeout_ms=int(JOIN_POLL_S * 1000), max_records=max_records)
+        return found
+
+    def _joining(self) -> bool:
+        return bool(self._consumer.group_metadata().state == MemberState.REBALANCING)
 
     def _begin(self) -> None:
         try:
