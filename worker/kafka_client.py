@@ -209,9 +209,12 @@ class _Collector(logging.Handler):
 def _reasons() -> Iterator[list[str]]:
     logger, collector = logging.getLogger("kafka"), _Collector()
     logger.addHandler(collector)
+    # What every try says would bury the one line that says what to do.
+    logger.propagate = logger.isEnabledFor(logging.DEBUG)
     try:
         yield collector.messages
     finally:
+        logger.propagate = True
         logger.removeHandler(collector)
 
 
