@@ -1,9 +1,11 @@
 """How much of each query can be answered in time, from measured capacity.
 
-First fewer candidates are scored, then none: an answer in retrieval order is better than one that
-comes too late. What was asked without a deadline, where no target age is set, is never cut.
+First fewer candidates are scored, then a smaller model scores them where one is configured, then
+none: an answer in retrieval order is better than one that comes too late. What was asked without a
+deadline, where no target age is set, is never cut.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,40 +25,74 @@ OVERHEAD_S = 0.03
 
 @dataclass(frozen=True)
 class Plan:
-    """How many candidates to score (None: all), and why not all."""
+    """How many candidates to score (None: all), by which model, and why it is less than asked."""
 
     limit: int | None = None
     reason: DegradedReason | None = None
+    small: bool = False
 
 
 FULL = Plan()
 
 
-class Admission:
-    """Plans batches. Not safe to call from several threads."""
+class _Speed:
+    """The measured speed of all lanes of a model together."""
 
-    def __init__(self, settings: OverloadSettings, lanes: Lanes) -> None:
-        self._settings = settings
+    def __init__(self, lanes: Lanes) -> None:
         self._lanes = lanes
         self._seen = LaneStats(0, 0, 0.0)
-        self._pairs_per_s = 0.0
-        self._strained = False
-
-    @property
-    def pairs_per_s(self) -> float:
-        """The measured capacity of all lanes together."""
-        return self._pairs_per_s
+        self.pairs_per_s = 0.0
 
     def measure(self) -> None:
-        """Take in what the lanes have scored since the last call."""
+        """Take in what was scored since the last call."""
         stats = self._lanes.stats
         pairs, busy_s = stats.pairs - self._seen.pairs, stats.busy_s - self._seen.busy_s
         self._seen = stats
         if pairs == 0 or busy_s <= 0:
             return
         speed = pairs / busy_s * self._lanes.count
-        known = self._pairs_per_s
-        self._pairs_per_s = known + SMOOTHING * (speed - known) if known else speed
+        known = self.pairs_per_s
+        self.pairs_per_s = known + SMOOTHING * (speed - known) if known else speed
+
+
+class Admission:
+    """Plans batches. Not safe to call from several threads."""
+
+    def __init__(
+        self, settings: OverloadSettings, lanes: Lanes, small_lanes: Lanes | None = None
+    ) -> None:
+        self._settings = settings
+        self._speed = _Speed(lanes)
+        self._small_speed = None if small_lanes is None else _Speed(small_lanes)
+        self._strained = False
+
+    @property
+    def pairs_per_s(self) -> float:
+        """The measured capacity of all lanes together."""
+        return self._speed.pairs_per_s
+
+    def measure(self) -> None:
+        """Take in what the lanes have scored since the last call."""
+        self._speed.measure()
+        if self._small_speed is not None:
+            self._small_speed.measure()
+
+    def cost(self, queries: Sequence[Query], plans: Sequence[Plan]) -> int:
+        """Return what a batch takes: in pairs of the model, also where the smaller one scores."""
+        return sum(
+            self._cost(pairs_of(query), plan) for query, plan in zip(queries, plans, strict=True)
+        )
+
+    def _cost(self, pairs: int, plan: Plan) -> int:
+        scored = pairs if plan.limit is None else min(pairs, plan.limit)
+        return math.ceil(scored / (self._times_faster or 1)) if plan.small else scored
+
+    @property
+    def _times_faster(self) -> float:
+        """How many pairs the smaller model scores while the model scores one."""
+        if self._small_speed is None or not self.pairs_per_s:
+            return 0.0
+        return self._small_speed.pairs_per_s / self.pairs_per_s
 
     def plan(self, queries: Sequence[Query], backlog_pairs: int, now_s: float) -> list[Plan]:
         """Return a plan for each query of one batch, behind `backlog_pairs` already in work.
@@ -75,25 +111,31 @@ class Admission:
 
     def _limit(
         self, wanted: Sequence[int], budgets_s: Sequence[float | None], backlog_pairs: int
-    ) -> int | None:
+    ) -> float | None:
         """Return how many pairs each query with a budget can have; None: all that it wants."""
         bound = [budget for budget in budgets_s if budget is not None and _in_time(budget)]
         if not bound:
             return None
         share = STRAINED_SHARE if self._strained else 1.0
-        capacity = share * self._pairs_per_s * (min(bound) - OVERHEAD_S) - backlog_pairs
+        capacity = share * self.pairs_per_s * (min(bound) - OVERHEAD_S) - backlog_pairs
         asked = list(zip(wanted, budgets_s, strict=True))
         to_score = sum(pairs for pairs, budget in asked if budget is None or _in_time(budget))
         self._strained = to_score > capacity
         if not self._strained:
             return None
         unbound = sum(pairs for pairs, budget in asked if budget is None)
-        return max(0, int((capacity - unbound) / len(bound)))
+        return max(0.0, (capacity - unbound) / len(bound))
 
-    def _cut(self, pairs: int, limit: int | None, reason: DegradedReason) -> Plan:
-        if limit is None or pairs <= limit:
+    def _cut(self, pairs: int, limit: float | None, reason: DegradedReason) -> Plan:
+        """Fewer candidates while enough are left, then the smaller model, then neither."""
+        if limit is None or pairs <= int(limit):
             return FULL
-        return Plan(limit if limit >= self._settings.min_candidates else 0, reason)
+        if limit >= self._settings.min_candidates:
+            return Plan(int(limit), reason)
+        by_small = min(pairs, int(limit * self._times_faster))
+        if by_small >= min(pairs, self._settings.min_candidates):
+            return Plan(by_small, reason, small=True)
+        return Plan(0, reason)
 
     def _budget_s(self, query: Query, now_s: float) -> tuple[float | None, DegradedReason]:
         """Return the seconds left for an answer (None: as long as it takes), and what binds."""

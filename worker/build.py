@@ -1,7 +1,10 @@
 """Puts the parts together: the only place that knows which implementation stands where."""
 
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
 import onnxruntime as ort
 
@@ -27,11 +30,13 @@ from worker.kafka_client import check_topics, make_consumer, make_producer, mess
 from worker.loop import Loop, Parts
 from worker.metrics import Metrics
 from worker.publish import Publisher
-from worker.reranker import Reranker
+from worker.reranker import Reranker, SmallModel
 from worker.scoring import PairScorer
 from worker.settings import QdrantSettings, Settings, lanes_of
 from worker.store import Store, open_store
 from worker.watchdog import Watchdog
+
+M = TypeVar("M", ModelManifest, IndexManifest)
 
 WARM_UP_WORDS = (8, 16, 32, 64, 128)
 RECORD_OVERHEAD_BYTES = 64 * 1024
@@ -44,12 +49,12 @@ class Bundles:
 
     model: Bundle[ModelManifest]
     index: Bundle[IndexManifest] | None
+    small_model: Bundle[ModelManifest] | None = None
 
     @property
     def model_ref(self) -> ModelRef:
         """Return how results name the model."""
-        manifest = self.model.manifest
-        return ModelRef(name=manifest.name, digest=self.model.digest, precision=manifest.precision)
+        return ref_of(self.model)
 
     @property
     def index_ref(self) -> IndexRef | None:
@@ -65,6 +70,7 @@ class Engine:
 
     reranker: Reranker
     lanes: Lanes
+    small_lanes: Lanes | None = None
 
 
 def build_loop(settings: Settings) -> Loop:
@@ -80,7 +86,7 @@ def build_loop(settings: Settings) -> Loop:
     parts = Parts(
         broker=broker,
         reranker=engine.reranker,
-        admission=Admission(settings.overload, engine.lanes),
+        admission=Admission(settings.overload, engine.lanes, engine.small_lanes),
         publisher=Publisher(
             settings.kafka.topics,
             socket.gethostname(),
@@ -103,31 +109,49 @@ def open_bundles(settings: Settings) -> Bundles:
             "model_bundle (RERANKER_MODEL_BUNDLE) must name the folder of a model bundle; "
             "`python -m export model --precision int8 --out DIR` makes one"
         )
+    model = _open(open_model, "model_bundle", settings.model_bundle)
+    small = settings.overload.model_bundle
+    small_model = None if small is None else _open(open_model, "overload.model_bundle", small)
+    if small_model is not None and small_model.digest == model.digest:
+        raise StartError(
+            "overload.model_bundle (RERANKER_OVERLOAD__MODEL_BUNDLE) is model_bundle itself: name "
+            "a smaller one, or none"
+        )
+    index = settings.index_bundle
+    opened = None if index is None else _open(open_index, "index_bundle", index)
+    return Bundles(model, opened, small_model)
+
+
+def _open(open_bundle: Callable[[Path], Bundle[M]], name: str, path: Path) -> Bundle[M]:
     try:
-        model = open_model(settings.model_bundle)
+        return open_bundle(path)
     except BundleError as error:
-        raise StartError(f"model_bundle (RERANKER_MODEL_BUNDLE): {error}") from None
-    if settings.index_bundle is None:
-        return Bundles(model, None)
-    try:
-        return Bundles(model, open_index(settings.index_bundle))
-    except BundleError as error:
-        raise StartError(f"index_bundle (RERANKER_INDEX_BUNDLE): {error}") from None
+        variable = "RERANKER_" + name.replace(".", "__").upper()
+        raise StartError(f"{name} ({variable}): {error}") from None
+
+
+def ref_of(bundle: Bundle[ModelManifest]) -> ModelRef:
+    """Return how results name a model."""
+    manifest = bundle.manifest
+    return ModelRef(name=manifest.name, digest=bundle.digest, precision=manifest.precision)
 
 
 def build_engine(settings: Settings, bundles: Bundles, store: Store) -> Engine:
     """Load models and index, and build what answers queries; raises StartError."""
     count = lanes_of(settings)
+    small: SmallModel | None = None
+    small_lanes: Lanes | None = None
     try:
-        encoder = PairEncoder.open(bundles.model)
-        lanes = Lanes(_graph(settings, bundles), count)
+        scorer, lanes = _scorer(settings, bundles.model, store)
+        if bundles.small_model is not None:
+            small_scorer, small_lanes = _scorer(settings, bundles.small_model, store)
+            small = SmallModel(small_scorer, ref_of(bundles.small_model))
         retriever = _retriever(settings, bundles, count)
     except BundleError as error:
         raise StartError(str(error)) from None
-    warm_up(encoder, lanes)
     model, index = bundles.model_ref, bundles.index_ref
     reranker = Reranker(
-        scorer=PairScorer(encoder, lanes, PairCache(store, model.digest)),
+        scorer=scorer,
         retriever=retriever,
         rankings=None
         if index is None or settings.qdrant.url is not None
@@ -135,8 +159,19 @@ def build_engine(settings: Settings, bundles: Bundles, store: Store) -> Engine:
         model=model,
         clock=SystemClock(),
         always_text=settings.feedback.text == "always",
+        small=small,
     )
-    return Engine(reranker, lanes)
+    return Engine(reranker, lanes, small_lanes)
+
+
+def _scorer(
+    settings: Settings, bundle: Bundle[ModelManifest], store: Store
+) -> tuple[PairScorer, Lanes]:
+    """Load a model and warm it up. Its digest is in its keys, so models share no scores."""
+    encoder = PairEncoder.open(bundle)
+    lanes = Lanes(_graph(settings, bundle), lanes_of(settings))
+    warm_up(encoder, lanes)
+    return PairScorer(encoder, lanes, PairCache(store, bundle.digest)), lanes
 
 
 def warm_up(encoder: PairEncoder, lanes: Lanes) -> None:
@@ -156,12 +191,12 @@ def connect(settings: Settings) -> Broker:
     return broker
 
 
-def _graph(settings: Settings, bundles: Bundles) -> OnnxGraph:
+def _graph(settings: Settings, bundle: Bundle[ModelManifest]) -> OnnxGraph:
     """Load the model; without a GPU that works, ONNX Runtime would quietly take the CPU."""
     if settings.device == "cpu":
-        return OnnxGraph.open(bundles.model)
+        return OnnxGraph.open(bundle)
     if CUDA in ort.get_available_providers():
-        graph = OnnxGraph.open(bundles.model, [CUDA, "CPUExecutionProvider"])
+        graph = OnnxGraph.open(bundle, [CUDA, "CPUExecutionProvider"])
         if CUDA in graph.session.get_providers():
             return graph
     raise StartError(

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 import structlog
 
 from schemas.cloudevents import trace_id
-from worker.admission import Admission, pairs_of
+from worker.admission import Admission
 from worker.broker import Broker
 from worker.clock import Clock
 from worker.errors import BadRecordError, CommitAbortedError, TransientError
 from worker.http import Health
 from worker.intake import BadRecord, Batch, Intake
-from worker.metrics import Metrics
+from worker.metrics import Metrics, short_digest
 from worker.publish import Publisher
 from worker.records import Outgoing, Record, next_offsets
 from worker.reranker import Answer, Outcome, Pending, Reranker
@@ -162,11 +162,7 @@ class Loop:
             queries = batch.queries
             plans = parts.admission.plan(queries, backlog, parts.clock.now())
             pending = self._beginner.submit(parts.reranker.begin, queries, plans)
-            pairs = sum(
-                min(pairs_of(query), pairs_of(query) if plan.limit is None else plan.limit)
-                for query, plan in zip(queries, plans, strict=True)
-            )
-            self._in_work.append(Begun(batch, pending, pairs))
+            self._in_work.append(Begun(batch, pending, parts.admission.cost(queries, plans)))
 
     def _commit_finished(self) -> None:
         """Commit batches in the order in which they were begun, and only whole ones."""
@@ -203,9 +199,10 @@ class Loop:
         if not isinstance(outcome, Answer):
             self._count_dead_letter("rerank", record, outcome.error)
             return
-        metrics.answers.labels(metrics.model, outcome.tier, outcome.degraded or "").inc()
-        metrics.pairs.labels(metrics.model, "cache").inc(outcome.hits)
-        metrics.pairs.labels(metrics.model, "model").inc(outcome.misses)
+        model = short_digest(outcome.model.digest)
+        metrics.answers.labels(model, outcome.tier, outcome.degraded or "").inc()
+        metrics.pairs.labels(model, "cache").inc(outcome.hits)
+        metrics.pairs.labels(model, "model").inc(outcome.misses)
         metrics.age.observe(max(0.0, self._parts.clock.now() - record.timestamp_ms / 1000))
         log.debug(
             "answered",
@@ -237,7 +234,8 @@ class Loop:
         stages.labels("commit").observe(now - scored_at_s)
         parts.metrics.batch_events.observe(len(outcomes))
         parts.metrics.batch_pairs.observe(pending.pairs)
-        parts.metrics.tokens.labels(parts.metrics.model, "real").inc(pending.scores.tokens)
+        for digest, tokens in parts.reranker.tokens(pending):
+            parts.metrics.tokens.labels(short_digest(digest), "real").inc(tokens)
         parts.metrics.capacity.set(parts.admission.pairs_per_s)
 
     def _rewind(self) -> None:

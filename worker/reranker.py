@@ -15,7 +15,7 @@ from worker.clock import Clock
 from worker.decode import Query
 from worker.errors import BadRecordError
 from worker.rank import Score, rank
-from worker.scoring import PairRequest, PairScorer, PendingScores
+from worker.scoring import PairRequest, PairScorer, PendingScores, Scores
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,22 @@ class _Work:
             return []
         return self.candidates[: self.plan.limit]
 
+    def request(self, small: bool) -> PairRequest:
+        """Return the pairs for the one model or the other."""
+        texts = [each.text for each in self.to_score] if self.plan.small == small else []
+        return PairRequest(self.query.event.query, texts)
+
 
 @dataclass(frozen=True)
 class Pending:
-    """A batch between `begin` and `finish`. Times are monotonic seconds."""
+    """A batch between `begin` and `finish`. Times are monotonic seconds.
+
+    `small_scores` are those of the smaller model, where the plan has it score anything.
+    """
 
     work: list[_Work]
     scores: PendingScores
+    small_scores: PendingScores | None
     began_at_s: float
     retrieved_at_s: float
     encoded_at_s: float
@@ -78,14 +87,27 @@ class Pending:
     @property
     def pairs(self) -> int:
         """How many pairs the lanes got from this batch."""
-        return len(self.scores.own)
+        return sum(len(scores.own) for scores in self._all)
 
     @property
     def done(self) -> bool:
         """Whether `finish` would return at once."""
-        return self.scores.logits.done() and all(
-            flight.logits.done() for flight in self.scores.flights.values()
+        return all(
+            scores.logits.done() and all(flight.logits.done() for flight in scores.flights.values())
+            for scores in self._all
         )
+
+    @property
+    def _all(self) -> list[PendingScores]:
+        return [self.scores, *([] if self.small_scores is None else [self.small_scores])]
+
+
+@dataclass(frozen=True)
+class SmallModel:
+    """What scores under overload; its scores have keys of their own in the cache."""
+
+    scorer: PairScorer
+    model: ModelRef
 
 
 @dataclass(frozen=True)
@@ -98,6 +120,7 @@ class Reranker:
     model: ModelRef
     clock: Clock
     always_text: bool = False
+    small: SmallModel | None = None
 
     def begin(self, queries: Sequence[Query], plans: Sequence[Plan] | None = None) -> Pending:
         """Find candidates, look scores up, hand unknown pairs to the lanes.
@@ -111,20 +134,22 @@ class Reranker:
         ]
         work = self._retrieve(self._from_cache(work))
         retrieved = self.clock.monotonic()
-        scores = self.scorer.begin(
-            [
-                PairRequest(item.query.event.query, [each.text for each in item.to_score])
-                for item in work
-            ]
-        )
-        return Pending(work, scores, began, retrieved, self.clock.monotonic())
+        scores = self.scorer.begin([item.request(small=False) for item in work])
+        small_scores = None
+        if self.small is not None and any(item.plan.small for item in work):
+            small_scores = self.small.scorer.begin([item.request(small=True) for item in work])
+        return Pending(work, scores, small_scores, began, retrieved, self.clock.monotonic())
 
     def finish(self, pending: Pending) -> list[Outcome]:
         """Wait for the scores, rank, keep what is new; one outcome for each query, in order."""
         scores = self.scorer.finish(pending.scores)
+        small_scores = self._finish_small(pending)
         outcomes: list[Outcome] = []
         complete: dict[bytes, CachedRanking] = {}
         for number, item in enumerate(pending.work):
+            if small_scores is not None and item.plan.small:
+                outcomes.append(self._by_small(pending, number, item, small_scores))
+                continue
             error = item.error or scores.bad.get(number)
             if error is None and not scores.scorer_failed:
                 error = _unscorable(item.to_score, scores.of_request[number])
@@ -146,6 +171,35 @@ class Reranker:
     def discard(self, pending: Pending) -> None:
         """Give up a batch."""
         self.scorer.discard(pending.scores)
+        if self.small is not None and pending.small_scores is not None:
+            self.small.scorer.discard(pending.small_scores)
+
+    def tokens(self, pending: Pending) -> list[tuple[str, int]]:
+        """Return how many tokens each model read for a batch, by the model's digest."""
+        read = [(self.model.digest, pending.scores.tokens)]
+        if self.small is not None and pending.small_scores is not None:
+            read.append((self.small.model.digest, pending.small_scores.tokens))
+        return read
+
+    def _finish_small(self, pending: Pending) -> Scores | None:
+        if self.small is None or pending.small_scores is None:
+            return None
+        return self.small.scorer.finish(pending.small_scores)
+
+    def _by_small(self, pending: Pending, number: int, item: _Work, scores: Scores) -> Outcome:
+        """Answer with the smaller model's scores.
+
+        What it cannot score is answered in retrieval order: it is no dead letter, because the
+        model itself might have scored it.
+        """
+        if item.error is not None:
+            return Rejection(item.query, item.error)
+        found = [score for score in scores.of_request[number] if score is not None]
+        if number in scores.bad or len(found) < len(item.to_score):
+            unscored = replace(item, plan=Plan(0, item.plan.reason))
+            return self._answer(pending, unscored, [], 0)
+        hits = 0 if pending.small_scores is None else pending.small_scores.hits(number)
+        return self._answer(pending, item, found, hits)
 
     def _from_cache(self, work: list[_Work]) -> list[_Work]:
         """Take whole rankings from the cache where the same question was answered before."""
@@ -193,14 +247,16 @@ class Reranker:
         event = item.query.event
         scores = found if item.cached is None else item.cached.scores
         hits = hits if item.cached is None else len(scores)
+        tier = _tier(item.plan, len(scores), len(item.candidates))
+        by_small = self.small if item.plan.small and len(scores) else None
         wall, now = self.clock.now(), self.clock.monotonic()
         total = max(0.0, wall - item.query.record.timestamp_ms / 1000)
         return Answer(
             query=item.query,
             ranking=rank(item.candidates, scores, event.top_n),
-            tier=_tier(len(scores), len(item.candidates)),
-            degraded=item.plan.reason if len(scores) < len(item.candidates) else None,
-            model=self.model,
+            tier=tier,
+            degraded=None if tier == "full" else item.plan.reason,
+            model=self.model if by_small is None else by_small.model,
             index=self.retriever.ref if self.retriever and event.candidates is None else None,
             hits=hits,
             misses=len(scores) - hits,
@@ -217,8 +273,8 @@ NO_CANDIDATES = (
 )
 
 
-def _tier(scored: int, candidates: int) -> Tier:
-    if scored == candidates:
+def _tier(plan: Plan, scored: int, candidates: int) -> Tier:
+    if scored == candidates and not (plan.small and scored):
         return "full"
     return "reduced" if scored else "retrieval_order"
 

@@ -190,7 +190,14 @@ class OverloadSettings(Section):
         "without a deadline. Unset: events without a deadline wait as long as it takes.",
     )
     min_candidates: Positive = Field(
-        10, description="Fewer than this are not worth scoring: retrieval order is answered."
+        10,
+        description="Fewer than this are not worth scoring: the smaller model takes over, or "
+        "retrieval order is answered.",
+    )
+    model_bundle: Path | None = Field(
+        None,
+        description="Folder of a smaller, faster model bundle. It scores when there is no time "
+        "for min_candidates by the model; its answers are of tier reduced and name it.",
     )
 
 

@@ -1,0 +1,186 @@
+"""The smaller model: when it is asked, what it answers, and that it shares no score."""
+
+import pytest
+
+from engine.lanes import Lanes
+from schemas.events import ModelRef
+from tests.fakes.clock import START_S, FakeClock
+from tests.fakes.encoder import NAN, NAN_ID, tiny_encoder
+from tests.fakes.events import event_json, query_of
+from tests.fakes.graph import FakeGraph
+from tests.fakes.retriever import FakeRetriever
+from tests.fakes.store import FakeStore
+from tests.fakes.worker import MODEL
+from tests.unit.worker.test_admission import SPEED, FakeLanes, plan, query
+from worker.admission import FULL, OVERHEAD_S, Admission, Plan
+from worker.caches import PairCache, RankingCache
+from worker.reranker import Answer, Outcome, Reranker, SmallModel
+from worker.scoring import PairScorer
+from worker.settings import OverloadSettings
+
+SMALL = ModelRef(name="small", digest="sha256:" + "5a" * 32, precision="int8")
+TEXTS = [f"text number {number}" for number in range(6)]
+BY_SMALL = Plan(None, "overload", small=True)
+
+
+class Negated(FakeGraph):
+    """Other scores than the model's, as another model has."""
+
+    def __call__(self, *inputs):  # type: ignore[no-untyped-def]
+        return -super().__call__(*inputs)
+
+
+def admission(times_faster: int = 5) -> Admission:
+    lanes, small = FakeLanes(), FakeLanes()
+    lanes.scored(100, 2.0)
+    small.scored(100 * times_faster, 2.0)
+    return Admission(OverloadSettings(), lanes, small)  # type: ignore[arg-type]
+
+
+def test_first_fewer_candidates_then_the_smaller_model_then_neither() -> None:
+    """As the time that is left shrinks."""
+    stages: list[str] = []
+    for deadline_ms in range(1200, 0, -10):
+        (found,) = plan(admission(), query(100, deadline_ms=deadline_ms))
+        name = (
+            "full"
+            if found == FULL
+            else "small"
+            if found.small
+            else "fewer"
+            if found.limit
+            else "none"
+        )
+        if [name] != stages[-1:]:
+            stages.append(name)
+    assert stages == ["full", "fewer", "small", "none"]
+
+
+def test_the_smaller_model_scores_what_its_speed_allows() -> None:
+    (found,) = plan(admission(), query(100, deadline_ms=int(OVERHEAD_S * 1000) + 90))
+    assert found.small
+    assert found.limit == pytest.approx(5 * SPEED * 0.09, abs=1)
+    (found,) = plan(admission(times_faster=50), query(100, deadline_ms=int(OVERHEAD_S * 1000) + 90))
+    assert found == Plan(100, "deadline", small=True)
+
+
+def test_a_batch_costs_what_it_takes_from_the_model() -> None:
+    of = admission()
+    of.measure()
+    queries = [query(100), query(100), query(100), query(7)]
+    plans = [FULL, Plan(20, "overload"), Plan(50, "overload", small=True), Plan(0, "overload")]
+    assert of.cost(queries, plans) == 100 + 20 + 10
+    assert Admission(OverloadSettings(), FakeLanes()).cost(queries[:1], [FULL]) == 100  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def store() -> FakeStore:
+    return FakeStore()
+
+
+@pytest.fixture
+def graphs():  # type: ignore[no-untyped-def]
+    return FakeGraph(), Negated()
+
+
+@pytest.fixture
+def reranker(store: FakeStore, graphs):  # type: ignore[no-untyped-def]
+    lanes = [Lanes(graph, 1) for graph in graphs]
+    scorers = [
+        PairScorer(tiny_encoder(max_query_tokens=tokens), one, PairCache(store, model.digest))
+        for one, model, tokens in zip(lanes, (MODEL, SMALL), (48, 8), strict=True)
+    ]
+    retriever = FakeRetriever({f"d{n}": text for n, text in enumerate(TEXTS)})
+    yield Reranker(
+        scorer=scorers[0],
+        retriever=retriever,
+        rankings=RankingCache(store, MODEL.digest, retriever.ref.digest),
+        model=MODEL,
+        clock=FakeClock(),
+        small=SmallModel(scorers[1], SMALL),
+    )
+    for one in lanes:
+        one.close()
+
+
+def answers(
+    reranker: Reranker, plans: list[Plan], text: str = "a file", **event: object
+) -> list[Answer]:
+    value = event_json("q", text, **event)  # type: ignore[arg-type]
+    queries = [query_of(value, timestamp_ms=int(START_S * 1000)) for _ in plans]
+    outcomes: list[Outcome] = reranker.finish(reranker.begin(queries, plans))
+    assert all(isinstance(outcome, Answer) for outcome in outcomes), outcomes
+    return outcomes  # type: ignore[return-value]
+
+
+def order(answer: Answer) -> list[str]:
+    return [document.doc_id for document in answer.ranking]
+
+
+def test_one_batch_by_both_models(reranker: Reranker) -> None:
+    full, small, again = answers(reranker, [FULL, BY_SMALL, FULL], texts=TEXTS)
+    assert (full.tier, full.degraded, full.model) == ("full", None, MODEL)
+    assert (small.tier, small.degraded, small.model) == ("reduced", "overload", SMALL)
+    assert order(small) == order(full)[::-1]
+    assert again.ranking == full.ranking
+
+
+def test_no_score_of_the_one_is_taken_for_one_of_the_other(reranker: Reranker) -> None:
+    (small,) = answers(reranker, [BY_SMALL], texts=TEXTS)
+    (full,) = answers(reranker, [FULL], texts=TEXTS)
+    (cached,) = answers(reranker, [BY_SMALL], texts=TEXTS)
+    assert (small.hits, full.hits, cached.hits) == (0, 0, len(TEXTS))
+    assert cached.ranking == small.ranking
+    assert order(full) == order(small)[::-1]
+
+
+def test_a_ranking_by_the_smaller_model_is_not_kept_as_the_answer(reranker: Reranker) -> None:
+    (small,) = answers(reranker, [BY_SMALL])
+    (full,) = answers(reranker, [FULL])
+    (cached,) = answers(reranker, [BY_SMALL])
+    assert (small.tier, small.model) == ("reduced", SMALL)
+    assert (full.tier, full.model, full.hits) == ("full", MODEL, 0)
+    # A whole ranking that is known costs nothing, however great the load.
+    assert (cached.tier, cached.model, cached.ranking[0].doc_id) == ("full", MODEL, order(full)[0])
+
+
+def test_fewer_candidates_by_the_smaller_model(reranker: Reranker) -> None:
+    (found,) = answers(reranker, [Plan(2, "deadline", small=True)], texts=TEXTS)
+    assert (found.tier, found.degraded, found.model) == ("reduced", "deadline", SMALL)
+    assert [document.score is None for document in found.ranking] == [False] * 2 + [True] * 4
+
+
+def test_nothing_to_rank_is_full(reranker: Reranker) -> None:
+    (found,) = answers(reranker, [BY_SMALL], texts=[])
+    assert (found.tier, found.degraded, found.model) == ("full", None, MODEL)
+
+
+@pytest.mark.parametrize("text", ["nine words of which each has several tokens of its own"])
+def test_a_query_too_long_for_the_smaller_model_is_no_dead_letter(
+    reranker: Reranker, text: str
+) -> None:
+    (small,) = answers(reranker, [BY_SMALL], text=text, texts=TEXTS)
+    assert (small.tier, small.degraded, small.model) == ("retrieval_order", "overload", MODEL)
+
+
+def test_a_pair_that_the_smaller_model_cannot_score(reranker: Reranker, graphs) -> None:  # type: ignore[no-untyped-def]
+    graphs[1].nan_on = {NAN_ID}
+    bad, good = answers(reranker, [BY_SMALL, FULL], texts=[*TEXTS, NAN])
+    assert (bad.tier, bad.degraded) == ("retrieval_order", "overload")
+    assert order(bad) == [f"d{number}" for number in range(1, 8)]
+    assert good.tier == "full"
+
+
+def test_a_smaller_model_that_fails_costs_the_other_nothing(reranker: Reranker, graphs) -> None:  # type: ignore[no-untyped-def]
+    graphs[1].down = True
+    bad, good = answers(reranker, [BY_SMALL, FULL], texts=TEXTS)
+    assert (bad.tier, good.tier) == ("retrieval_order", "full")
+
+
+def test_a_batch_that_is_given_up_leaves_nothing_behind(reranker: Reranker) -> None:
+    query_ = query_of(event_json("q", texts=TEXTS), timestamp_ms=int(START_S * 1000))
+    pending = reranker.begin([query_], [BY_SMALL])
+    assert pending.pairs == len(TEXTS)
+    reranker.discard(pending)
+    (found,) = answers(reranker, [BY_SMALL], texts=TEXTS)
+    assert found.model == SMALL
