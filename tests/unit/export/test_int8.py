@@ -11,7 +11,7 @@ from export.errors import CalibrationError, VerificationError
 from export.families import Encoder, encoder_of
 from export.int8.babble import babble
 from export.int8.choose import ALPHAS, int8_graph
-from export.int8.products import quantize
+from export.int8.products import quantize_columns, quantize_rows
 from export.int8.ranges import Ranges, measure
 from export.int8.smooth import smooth
 from export.merge import load_merged
@@ -52,10 +52,22 @@ def ranges(encoder: Encoder, pairs: list[EncodedPair], bench: Workbench) -> Rang
 def test_weights_are_within_half_a_step() -> None:
     weights = np.random.default_rng(1).normal(size=(48, 16)).astype(np.float32)
     weights[:, 3] = 0
-    columns, scales = quantize(weights, axis=0)
-    assert np.abs(columns).max() == 127
-    assert scales.shape == (1, 16)
+    rows, row_scales = quantize_rows(weights)
+    assert np.abs(rows).max() == 127
+    columns, scales = quantize_columns(weights)
+    assert (row_scales.shape, scales.shape) == ((48, 1), (16,))
+    assert (np.abs(rows * row_scales - weights) <= row_scales / 2 + 1e-7).all()
     assert (np.abs(columns * scales - weights) <= scales / 2 + 1e-7).all()
+
+
+@pytest.mark.parametrize("rows", [48, 47])
+def test_no_two_products_overflow_16_bits(rows: int) -> None:
+    weights = np.random.default_rng(2).normal(size=(rows, 64)).astype(np.float32)
+    weights[0:2, 0] = weights[:, 0].max()  # two neighbours that are both the largest
+    columns = quantize_columns(weights)[0].astype(np.int32)[: rows // 2 * 2].reshape(-1, 2, 64)
+    assert (255 * columns.clip(min=0).sum(axis=1) <= np.iinfo(np.int16).max).all()
+    assert (255 * columns.clip(max=0).sum(axis=1) >= np.iinfo(np.int16).min).all()
+    assert np.abs(columns).max() > 90  # the range is used
 
 
 def test_every_input_has_a_range(ranges: Ranges, encoder: Encoder) -> None:
