@@ -1,0 +1,1 @@
+"""From data to a better reranker: build data, fine-tune, evaluate."""

@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; user mistakes give one message and exit code 2."""
     args = _parser().parse_args(argv)
-    from training import steps
+    from training import steps  # noqa: PLC0415 - torch takes seconds, --help must not
 
     run = {
         "build-data": steps.build_data,
@@ -76,9 +76,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         result = run(args)
     except (RecipeError, MissingSourceError, MissingCollectionError) as e:
-        print(f"error: {e}", file=sys.stderr)
+        sys.stderr.write(f"error: {e}\n")
         return 2
-    print(json.dumps(result, indent=2))
+    sys.stdout.write(json.dumps(result, indent=2) + "\n")
     return 0
 
 

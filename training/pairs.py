@@ -13,12 +13,11 @@ def encode_pairs(
 ) -> BatchEncoding:
     """[CLS] query [SEP] document [SEP], token types 0/1, int64 [pairs, longest].
 
-    Only the document is cut. The query is cut beforehand, to a third of `max_length`, because
-    the tokenizer refuses a query that leaves no room.
+    Only the document is cut; but a query of more than three letters for each token of
+    `max_length` is cut beforehand, because the tokenizer refuses one that leaves no room.
     """
-    room = 3 * max_length  # letters; a token is rarely under one
-    heads = [q[:room] for q in queries]
-    return tokenizer(
+    heads = [q[: 3 * max_length] for q in queries]
+    encoded: BatchEncoding = tokenizer(
         heads,
         list(documents),
         truncation="only_second",
@@ -26,3 +25,4 @@ def encode_pairs(
         padding=True,
         return_tensors="pt",
     )
+    return encoded

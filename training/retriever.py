@@ -18,8 +18,10 @@ from training.console import console
 Floats = NDArray[np.float32]
 
 _STOP = frozenset(
-    "the of a an in to and is are was were be for on by with at from as that this it its what "
-    "which who when where how did do does has have had or not but".split()
+    """
+    the of a an in to and is are was were be for on by with at from as that this it its
+    what which who when where how did do does has have had or not but
+    """.split()  # noqa: SIM905 - a list of words reads better as words
 )
 
 

@@ -1,9 +1,7 @@
 """The commands: each reads its inputs, builds the parts, runs one step and reports as JSON."""
 
 import argparse
-import zlib
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import torch
@@ -14,7 +12,7 @@ from training.config import Recipe, RecipeError, load_recipe
 from training.devcache import cached_devset
 from training.evaluate import DevSet, compare, retrieve, sample
 from training.groups import Group, read_groups, write_groups
-from training.mine import draw, mine_collection, mine_source
+from training.mine import Miner, draw
 from training.model import (
     add_lora,
     continue_adapter,
@@ -24,27 +22,21 @@ from training.model import (
     load_tokenizer,
 )
 from training.retriever import Embedder
+from training.seeds import seeded
 from training.sources import JUDGED_SOURCES, PASSAGE_SOURCES, SourcePaths
 from training.train import Chooser, train
 
 BASE_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 
 
-def _source_rng(seed: int, name: str) -> Random:
-    # Each source has its own generator, so that leaving one out doesn't change the others.
-    return Random(seed * 1_000_003 + zlib.crc32(name.encode()))
-
-
 def _groups_of(name: str, recipe: Recipe, paths: SourcePaths, embedder: Embedder) -> list[Group]:
-    data, rng = recipe.data, _source_rng(recipe.data.seed, name)
-    n_queries = data.queries[name]
+    data, rng = recipe.data, seeded(recipe.data.seed, name)
+    amount = data.sources[name]
+    miner = Miner(embedder.encode, data.lexical_weight, data.candidates)
     if name in JUDGED_SOURCES:
-        collection = load_collection(JUDGED_SOURCES[name])
-        return mine_collection(collection, data.lexical_weight, embedder.encode, rng)[:n_queries]
-    passages = draw(PASSAGE_SOURCES[name](paths, rng), n_queries, data.pool, rng)
-    return mine_source(
-        passages, n_queries, data.candidates, data.lexical_weight, embedder.encode, rng
-    )
+        return miner.mine_collection(load_collection(JUDGED_SOURCES[name]))[: amount.queries]
+    passages = draw(PASSAGE_SOURCES[name](paths, rng), amount.queries, amount.pool, rng)
+    return miner.mine_passages(passages, amount.queries, rng)
 
 
 def _retrieved(name: str, base: Path, top_k: int, cache: Path) -> DevSet:
@@ -57,12 +49,12 @@ def _retrieved(name: str, base: Path, top_k: int, cache: Path) -> DevSet:
 def build_data(args: argparse.Namespace) -> dict[str, Any]:
     """Write groups.jsonl.gz; returns counts per source. Raises MissingSourceError, RecipeError."""
     recipe = load_recipe(args.config)
-    names = args.sources or list(recipe.data.queries)
+    names = args.sources or list(recipe.data.sources)
     known = {*PASSAGE_SOURCES, *JUDGED_SOURCES}
-    if unknown := sorted({*names, *recipe.data.queries} - known):
+    if unknown := sorted({*names, *recipe.data.sources} - known):
         raise RecipeError(f"unknown sources {', '.join(unknown)}; there are {sorted(known)}")
-    if absent := sorted(set(names) - set(recipe.data.queries)):
-        raise RecipeError(f"the recipe's data.queries doesn't name {', '.join(absent)}")
+    if absent := sorted(set(names) - set(recipe.data.sources)):
+        raise RecipeError(f"the recipe's data.sources doesn't name {', '.join(absent)}")
     paths = SourcePaths(args.wordnet_dir, args.factbook_dir)
     # The teacher need not be exact to the last digit, and bfloat16 halves the waiting.
     embedder = Embedder(args.base or default_base(), max_length=128, bf16=True)

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 
 import torch
 from peft import PeftModel
@@ -22,6 +21,7 @@ from training.evaluate import DevSet, measure, rerank
 from training.groups import Group
 from training.model import save_adapter
 from training.pairs import encode_pairs
+from training.seeds import seeded
 
 _PAD_LABEL = -1
 
@@ -118,7 +118,7 @@ def train_steps(
         recipe.mix,
         recipe.queries_per_batch,
         recipe.candidates_per_query,
-        Random(recipe.seed),
+        seeded(recipe.seed),
     )
     workers = ThreadPoolExecutor(recipe.threads)
     for _ in range(recipe.steps):

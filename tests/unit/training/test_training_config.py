@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+import training
 from training.__main__ import main
 from training.config import RecipeError, load_recipe
 
-GOOD = "data: {queries: {wordnet: 5}}\ntrain: {steps: 10}\n"
+GOOD = "data: {sources: {wordnet: {queries: 5}}}\ntrain: {steps: 10}\n"
 
 
 def recipe_file(folder: Path, text: str) -> Path:
@@ -23,10 +24,8 @@ def test_defaults_fill_a_short_recipe(tmp_path: Path) -> None:
 
 
 def test_the_committed_recipe_is_valid() -> None:
-    import training
-
     folder = Path(training.__file__).parent / "recipes"
-    assert load_recipe(folder / "default.yaml").data.queries
+    assert load_recipe(folder / "default.yaml").data.sources
 
 
 @pytest.mark.parametrize(
@@ -40,16 +39,16 @@ def test_the_committed_recipe_is_valid() -> None:
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(RecipeError, match="recipe.yaml") as error:
+    with pytest.raises(RecipeError, match=r"recipe\.yaml") as error:
         load_recipe(recipe_file(tmp_path, text))
     assert said in str(error.value)
 
 
 def test_all_mistakes_come_at_once(tmp_path: Path) -> None:
-    text = "data: {queries: {wordnet: -1}}\ntrain: {steps: 10, max_length: 4}\n"
+    text = "data: {sources: {wordnet: {queries: -1}}}\ntrain: {steps: 10, max_length: 4}\n"
     with pytest.raises(RecipeError) as error:
         load_recipe(recipe_file(tmp_path, text))
-    assert "data.queries.wordnet" in str(error.value)
+    assert "data.sources.wordnet.queries" in str(error.value)
     assert "train.max_length" in str(error.value)
 
 

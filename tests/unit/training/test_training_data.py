@@ -12,10 +12,10 @@ from training.beir import Collection, MissingCollectionError, load_collection
 from training.cloze import make_cloze
 from training.docstrings import docstring_passages, plain
 from training.groups import RIGHT, UNKNOWN, WRONG, Group, read_groups, write_groups
-from training.mine import Floats, draw, mine_collection, mine_source
+from training.mine import Floats, Miner, draw
 from training.passages import Passage
 from training.retriever import Bm25, lexical_tokens
-from training.sources import MissingSourceError, SourcePaths, PASSAGE_SOURCES
+from training.sources import PASSAGE_SOURCES, MissingSourceError, SourcePaths
 from training.wordnet import read_synset, wordnet_passages
 
 PERSON = (
@@ -31,6 +31,9 @@ def bag_of_letters(texts: Sequence[str], label: str) -> Floats:
         np.float32
     )
     return out
+
+
+MINER = Miner(bag_of_letters, lexical_weight=0.02, n_candidates=8)
 
 
 def passages(n: int) -> list[Passage]:
@@ -103,7 +106,7 @@ def test_lexical_tokens_are_cut_and_without_stop_words() -> None:
 def build(folder: Path) -> bytes:
     rng = Random(7)
     drawn = draw(passages(60), 12, 40, rng)
-    write_groups(mine_source(drawn, 12, 8, 0.02, bag_of_letters, rng), folder / "g.gz")
+    write_groups(MINER.mine_passages(drawn, 12, rng), folder / "g.gz")
     return (folder / "g.gz").read_bytes()
 
 
@@ -128,7 +131,7 @@ def test_groups_begin_with_the_right_passage_and_its_decoy(tmp_path: Path) -> No
 def test_copies_of_a_right_sentence_are_right_as_well() -> None:
     texts = ["the river froze", "a broker queue", "the river froze"]
     collection = Collection("toy", ["a", "b", "c"], texts, {"q": "river"}, {"q": {"a": 1}})
-    (group,) = mine_collection(collection, 0.02, bag_of_letters, Random(1))
+    (group,) = MINER.mine_collection(collection)
     right = [t for t, y in zip(group.candidates, group.labels, strict=True) if y == RIGHT]
     assert right == ["the river froze", "the river froze"]
     assert group.judged
