@@ -13,6 +13,7 @@ from worker.errors import FatalError, StartError
 from worker.lines import rank_lines
 from worker.logs import configure_logs
 from worker.loop import Loop
+from worker.secret_flags import refuse_secret_flags
 from worker.settings import Settings
 from worker.verify import main as verify
 
@@ -26,6 +27,7 @@ Rerank query events from Kafka with a cross-encoder, exactly once.
 
 Every setting is a flag, an environment variable (--kafka.group-id is RERANKER_KAFKA__GROUP_ID)
 or a line of the TOML file that RERANKER_SETTINGS_FILE names; flags win, then the environment.
+Secrets are no flags: they come from the environment, or from files in RERANKER_SECRETS_DIR.
 """
 
 RANK_DESCRIPTION = """\
@@ -81,8 +83,10 @@ def read_settings(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
     source = CliSettingsSource[argparse.ArgumentParser](
         Settings, root_parser=parser, cli_hide_none_type=True, cli_kebab_case=True
     )
+    parsed = parser.parse_args(arguments)
+    refuse_secret_flags(parsed)
     try:
-        return Settings(_cli_settings_source=source(parsed_args=parser.parse_args(arguments)))
+        return Settings(_cli_settings_source=source(parsed_args=parsed))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = ".".join(str(part) for part in first["loc"])

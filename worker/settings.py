@@ -1,7 +1,8 @@
-"""All settings of the worker, read once: flags over environment over file over defaults.
+"""All settings of the worker, read once: flags over environment over files over defaults.
 
 Environment variables are named `RERANKER_` plus the path with `__`, for instance
-`RERANKER_KAFKA__GROUP_ID`. A TOML file can be named with RERANKER_SETTINGS_FILE.
+`RERANKER_KAFKA__GROUP_ID`. A TOML file can be named with RERANKER_SETTINGS_FILE, and a folder of
+secrets with RERANKER_SECRETS_DIR: each file in it is named like a variable and holds its value.
 """
 
 import os
@@ -11,12 +12,15 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
+    NestedSecretsSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
 
 SETTINGS_FILE_VARIABLE = "RERANKER_SETTINGS_FILE"
+SECRETS_DIR_VARIABLE = "RERANKER_SECRETS_DIR"
+MAX_SECRETS_BYTES = 1024 * 1024
 
 Milliseconds = Annotated[int, Field(ge=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -284,14 +288,20 @@ class Settings(BaseSettings):
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the names are the interface
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags, then environment, then the settings file."""
+        """Flags, then environment, then secrets, then the settings file."""
         name = os.environ.get(SETTINGS_FILE_VARIABLE)
         if name is not None and not Path(name).is_file():
             raise FileNotFoundError(f"{SETTINGS_FILE_VARIABLE}: there is no file {name}")
         file = TomlConfigSettingsSource(settings_cls, name)
-        return init_settings, env_settings, file
+        folder = os.environ.get(SECRETS_DIR_VARIABLE)
+        if folder is not None and not Path(folder).is_dir():
+            raise FileNotFoundError(f"{SECRETS_DIR_VARIABLE}: there is no folder {folder}")
+        secrets = NestedSecretsSettingsSource(
+            file_secret_settings, secrets_dir=folder, secrets_dir_max_size=MAX_SECRETS_BYTES
+        )
+        return init_settings, env_settings, secrets, file
 
 
 def lanes_of(settings: Settings) -> int:
