@@ -119,7 +119,7 @@ def main(arguments: Sequence[str]) -> int:
             topics = create_topics(cluster, queries=plan.partitions, results=plan.partitions)
             outcome = play(plan, cluster, topics, Path(folder), tell=_tell)
             ages_s = ages_of(cluster.bootstrap_servers, outcome)
-    except (ServiceMissing, ServiceFailed) as error:
+    except (ServiceMissing, ServiceFailed, AssertionError) as error:
         sys.stderr.write(f"autoscale: {error}\n")
         return 1
     found = figures(outcome, ages_s, chosen.price)
