@@ -67,3 +67,29 @@ def test_adapters_other_than_lora_are_refused(adapter: Path, tmp_path: Path) -> 
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
     with pytest.raises(CheckpointError, match=r"has no adapter_model\.safetensors"):
         open_adapter(tmp_path)
+
+
+def test_an_id_is_downloaded_without_code_or_pickles(
+    altered: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, list[str]] = {}
+
+    def snapshot(model_id: str, allow_patterns: list[str]) -> str:
+        asked[model_id] = allow_patterns
+        return str(altered)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    checkpoint = open_checkpoint("someone/reranker")
+    assert checkpoint.source.name == "someone/reranker"
+    (patterns,) = asked.values()
+    assert not [pattern for pattern in patterns if pattern.endswith((".py", ".bin", ".pt"))]
+
+
+def test_a_name_that_is_nothing_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def snapshot(model_id: str, allow_patterns: list[str]) -> str:
+        raise OSError("no network\nand more lines")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    with pytest.raises(CheckpointError, match="neither a folder nor") as caught:
+        open_checkpoint("someone/nothing")
+    assert "\n" not in str(caught.value)
