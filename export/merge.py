@@ -19,8 +19,8 @@ def load_merged(checkpoint: Checkpoint, adapter: Adapter | None) -> PreTrainedMo
     Raises CheckpointError where a weight is in neither the checkpoint nor the adapter: it would
     be random.
     """
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     if adapter is None:
         require_cross_encoder(checkpoint)
     model, missing = _load_base(checkpoint)
