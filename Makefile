@@ -39,7 +39,7 @@ format: install  ## format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 lock: install  ## renew requirements.lock from pyproject.toml
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
 	  --no-annotate --extra dev pyproject.toml -o requirements.lock
 
 bench: install  ## throughput and latency of the engine and of the whole worker
@@ -49,3 +49,4 @@ clean:  ## remove what commands made, but for .venv
 	rm -rf build dist
 
 include k8s/manifests.mk
+-include tests/chaos/chaos.mk
