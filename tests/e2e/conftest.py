@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.chaos_bench import benches, tiny_bundle  # noqa: F401 - fixtures
 from tests.services.kafka import KafkaCluster
 from tests.services.topics import Topics
 from tests.services.worker import REPOSITORY, WorkerProcess, settings_for

@@ -1,0 +1,86 @@
+"""The long form of the delivery tests: `python -m tests.chaos --help`, or `make chaos`."""
+
+import argparse
+import json
+import random
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.chaos.report import as_table, write_section
+from tests.chaos.scenarios import Plan, run_alone
+from tests.services.process import ServiceMissing
+
+REPORT = Path("build/chaos/report.json")
+
+
+def plans(events: int, kills: int, seed: int) -> dict[str, Plan]:
+    """Return the scenarios of the long form by name."""
+    every = [
+        Plan("kills", events, kills, seed),
+        Plan("scaling", events, kills // 2, seed + 1, workers=1, scale={0.2: 3, 0.7: 1}),
+        Plan("broker", events, kills // 2, seed + 2, broker_restarts=kills // 4),
+        Plan("leader", events, kills // 4, seed + 3, broker_restarts=kills // 4, nodes=3),
+    ]
+    return {plan.name: plan for plan in every}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Play scenarios, write the report, and return 0 when every promise was kept."""
+    options = _parse(arguments)
+    if options.report_only:
+        write_section(options.report, json.loads(options.json.read_text(encoding="utf-8")))
+        return 0
+    chosen = plans(options.events, options.kills, options.seed)
+    print(f"seed {options.seed} (--seed {options.seed} plays the same faults again)", flush=True)
+    try:
+        outcomes = [
+            run_alone(chosen[name], options.json.parent / "logs", _teller(name))
+            for name in options.scenario or chosen
+        ]
+    except ServiceMissing as error:
+        sys.stderr.write(f"chaos: {error}\n")
+        return 69
+    report = [outcome.as_dict() for outcome in outcomes]
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    table = as_table(report)
+    options.json.with_suffix(".md").write_text(table, encoding="utf-8")
+    print(f"\n{table}\nwritten to {options.json} and {options.json.with_suffix('.md')}")
+    if options.report is not None:
+        write_section(options.report, report)
+    return 0
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos",
+        description="Kill workers and brokers while events are answered; nothing may be lost, "
+        "repeated or put in another order. Fails with the query ids where something is.",
+    )
+    add = parser.add_argument
+    add("--events", type=int, default=10_000)
+    add("--kills", type=int, default=20, help="of the first scenario; the others have a share")
+    add("--seed", type=int, default=random.randrange(10_000), help="default: another each time")
+    add("--scenario", action="append", choices=list(plans(1, 1, 1)), help="default: all")
+    add("--json", type=Path, default=REPORT, help=f"default: {REPORT}")
+    add("--report", type=Path, help="a Markdown file whose figures are to be renewed")
+    add("--report-only", action="store_true", help="take the figures from --json, run nothing")
+    options = parser.parse_args(arguments)
+    if options.report_only and options.report is None:
+        parser.error("--report-only needs --report")
+    return options
+
+
+class _teller:  # noqa: N801 - a function with a clock
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._began_s = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        print(f"[{self._name} {time.monotonic() - self._began_s:6.1f} s] {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,28 @@
+"""A worker's settings for tests: time-outs as short as their order allows, small transactions."""
+
+from pathlib import Path
+
+from tests.services.topics import Topics
+from tests.services.worker import settings_for
+
+TRANSACTION_TIMEOUT_S = 4.0
+SESSION_TIMEOUT_S = 3.0
+BATCH_EVENTS = 8
+
+
+def quick_settings(
+    bootstrap: str, topics: Topics, model_bundle: Path, **more: str
+) -> dict[str, str]:
+    """Return the environment of a worker; `more` are further variables without the prefix."""
+    quick = {
+        "KAFKA__REQUEST_TIMEOUT_MS": "2000",
+        "KAFKA__DELIVERY_TIMEOUT_MS": "3000",
+        "KAFKA__TRANSACTION_TIMEOUT_MS": str(int(TRANSACTION_TIMEOUT_S * 1000)),
+        "KAFKA__SESSION_TIMEOUT_MS": str(int(SESSION_TIMEOUT_S * 1000)),
+        "KAFKA__MAX_POLL_INTERVAL_MS": "20000",
+        "BATCH__MAX_EVENTS": str(BATCH_EVENTS),
+        "BATCH__LANES": "1",
+        **more,
+    }
+    settings = settings_for(bootstrap, topics, model_bundle)
+    return settings | {f"RERANKER_{name}": value for name, value in quick.items()}
