@@ -9,6 +9,8 @@ from structlog.typing import Processor
 
 from worker.settings import LogSettings
 
+OURS = ("worker", "engine")
+
 
 def configure_logs(settings: LogSettings) -> None:
     """Route our own logs and those of libraries through one format. Called once, at start."""
@@ -37,11 +39,14 @@ def configure_logs(settings: LogSettings) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(settings.level.upper())
+    # Libraries write passwords and tokens at level debug (the Kafka client each request, others
+    # their headers), so only our own loggers go so low.
+    level = logging.getLevelName(settings.level.upper())
+    root.setLevel(max(level, logging.INFO))
+    for name in OURS:
+        logging.getLogger(name).setLevel(level)
     # The client repeats itself at every try to reconnect; what matters surfaces as an error here.
-    logging.getLogger("kafka").setLevel(
-        logging.DEBUG if settings.level == "debug" else logging.ERROR
-    )
+    logging.getLogger("kafka").setLevel(logging.INFO if level < logging.INFO else logging.ERROR)
 
 
 def _renderer(settings: LogSettings) -> Processor:
