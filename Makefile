@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format lock bench clean
+.PHONY: help install demo test check format lock bench fuzz audit clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | expand -t 12
@@ -44,6 +44,12 @@ lock: install  ## renew requirements.lock from pyproject.toml
 
 bench: install  ## throughput and latency of the engine and of the whole worker
 	$(BIN)/python -m bench
+
+fuzz: install  ## a minute of fuzzing for each decoder, with a report in build/fuzz.json
+	$(BIN)/python -m tests.fuzz --seconds 60 --json build/fuzz.json
+
+audit: install  ## known weaknesses of the dependencies, where their list can be reached
+	$(BIN)/python -m tests.audit
 
 clean:  ## remove what commands made, but for .venv
 	rm -rf build dist
