@@ -11,8 +11,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from confluent_kafka.admin import AdminClient
-
 from bench.lag import LagReader
 from bench.load import Load, Phase, arrivals, event
 from bench.scaler import Rules, Scaler
@@ -125,11 +123,8 @@ def play(
     events = [
         event(number, plan.candidates, plan.words, plan.seed) for number in range(len(times_s))
     ]
-    reader = LagReader(
-        AdminClient({"bootstrap.servers": cluster.bootstrap_servers, "log_level": 0}),
-        topics.group_id,
-        topics.queries,
-        plan.partitions,
+    reader = LagReader.open(
+        cluster.bootstrap_servers, topics.group_id, topics.queries, plan.partitions
     )
     load = Load(cluster.bootstrap_servers, topics.queries, times_s)
     fleet = Fleet(directory, _settings(plan, cluster, topics))
@@ -141,6 +136,7 @@ def play(
     finally:
         load.stop()
         fleet.close()
+        reader.close()
     return Outcome(plan, samples, [query_id for query_id, _ in events], fleet.worker_s, topics)
 
 
@@ -154,16 +150,17 @@ def _steer(
     while True:
         now_s = time.monotonic()
         lag, present = reader.read(), len(fleet.running)
-        chosen = scaler.decide(lag, present, now_s)
-        ready = fleet.ready()
-        sample = Sample(now_s - began_s, load.sent, sum(lag.values()), present, ready, chosen)
-        samples.append(sample)
-        tell(sample)
-        if load.done and sample.lag == 0 and chosen == present == plan.rules.least:
-            return samples
+        if lag is not None:  # While it can't be read, the number stays.
+            chosen = scaler.decide(lag, present, now_s)
+            at_s, asked = now_s - began_s, load.sent
+            sample = Sample(at_s, asked, sum(lag.values()), present, fleet.ready(), chosen)
+            samples.append(sample)
+            tell(sample)
+            if load.done and sample.lag == 0 and chosen == present == plan.rules.least:
+                return samples
+            fleet.scale(chosen)
         if now_s > deadline_s:
-            raise ServiceFailed(f"the workers did not settle: {sample}")
-        fleet.scale(chosen)
+            raise ServiceFailed(f"the workers did not settle: {samples[-1:]}")
         while time.monotonic() < now_s + plan.rules.sync_s:
             time.sleep(STEP_S)
 

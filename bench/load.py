@@ -87,7 +87,8 @@ class Load:
     def stop(self) -> None:
         """End before the trace does."""
         self._stop.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def _run(self) -> None:
         began_s = time.monotonic()

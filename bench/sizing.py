@@ -16,10 +16,10 @@ from pathlib import Path
 from bench.load import VOCABULARY, event
 
 SEED = 11
-CANDIDATES = (10, 50, 100)
+CANDIDATES = (10, 100)
 WORDS = (30, 100, 200)
-PAIRS_A_LINE = 4_000
-RETRIEVALS = 200
+PAIRS_A_LINE = 2_000
+RETRIEVALS = 40
 MIB = 1024
 
 
