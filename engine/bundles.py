@@ -68,9 +68,14 @@ def _read_manifest(path: Path) -> object:
     if file.stat().st_size > MAX_MANIFEST_BYTES:
         raise BundleError(f"{file} is larger than {MAX_MANIFEST_BYTES} bytes")
     try:
-        return json.loads(file.read_bytes())
-    except ValueError as error:
+        return json.loads(file.read_bytes(), parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{file} is not JSON: {error}") from None
+
+
+def _refuse(constant: str) -> None:
+    """Refuse NaN and the like: they are no JSON, and have no canonical form."""
+    raise ValueError(f"{constant} is no JSON number")
 
 
 def _check_file(folder: Path, name: str, entry: BundledFile) -> None:

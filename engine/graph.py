@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -9,6 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from engine.bundles import Bundle
+from engine.errors import BundleError
 from schemas.manifests import ModelManifest
 
 Logits = NDArray[np.float32]
@@ -32,14 +34,22 @@ class OnnxGraph:
 
     @classmethod
     def open(cls, bundle: Bundle[ModelManifest], providers: Sequence[str] = ()) -> "OnnxGraph":
-        """Load `model.onnx`; `providers` are ONNX Runtime's names, best first (default: CPU)."""
-        manifest = bundle.manifest
-        session = ort.InferenceSession(
-            str(bundle.file("model.onnx")),
-            _session_options(),
-            providers=list(providers) or ["CPUExecutionProvider"],
-            disabled_optimizers=set(manifest.disabled_optimizers),
-        )
+        """Load `model.onnx`; `providers` are ONNX Runtime's names, best first (default: CPU).
+
+        Raises BundleError for what is no model, or not the model that the manifest describes.
+        """
+        manifest, file = bundle.manifest, bundle.file("model.onnx")
+        try:
+            session = ort.InferenceSession(
+                str(file),
+                _session_options(),
+                providers=list(providers) or ["CPUExecutionProvider"],
+                disabled_optimizers=set(manifest.disabled_optimizers),
+            )
+        except Exception as error:  # ONNX Runtime's errors have no common base.
+            reason = " ".join(str(error).split())
+            raise BundleError(f"{file} can't be loaded: {reason}") from None
+        _check_names(session, manifest, file)
         return cls(session, manifest.inputs, manifest.output, manifest.pair.token_types)
 
     def __call__(self, ids: NDArray[np.int64], document_start: NDArray[np.int64]) -> Logits:
@@ -58,6 +68,17 @@ class OnnxGraph:
         if not self.token_types:
             return np.zeros_like(ids)
         return (np.arange(ids.shape[1]) >= document_start[:, None]).astype(np.int64)
+
+
+def _check_names(session: ort.InferenceSession, manifest: ModelManifest, file: Path) -> None:
+    """Refuse at start what would fail on every batch."""
+    inputs = {node.name for node in session.get_inputs()}
+    outputs = {node.name for node in session.get_outputs()}
+    if inputs != set(manifest.inputs) or manifest.output not in outputs:
+        raise BundleError(
+            f"{file} has inputs {sorted(inputs)} and outputs {sorted(outputs)}, not those of "
+            "its manifest"
+        )
 
 
 def _session_options() -> ort.SessionOptions:

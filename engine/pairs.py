@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from engine.bundles import Bundle
-from engine.errors import QueryTooLongError
+from engine.errors import BundleError, QueryTooLongError
 from schemas.manifests import ModelManifest, PairTemplate
 
 # What lies behind so many characters for each token that the model can read is cut off before
@@ -46,8 +46,14 @@ class PairEncoder:
 
     @classmethod
     def load(cls, tokenizer_json: Path, template: PairTemplate) -> "PairEncoder":
-        """Load a fast tokenizer; its own padding and truncation settings are left out."""
-        tokenizer = Tokenizer.from_file(str(tokenizer_json))
+        """Load a fast tokenizer; its own padding and truncation settings are left out.
+
+        Raises BundleError.
+        """
+        try:
+            tokenizer = Tokenizer.from_file(str(tokenizer_json))
+        except Exception as error:  # The library raises nothing more telling.
+            raise BundleError(f"{tokenizer_json} is not a fast tokenizer: {error}") from None
         tokenizer.no_padding()
         # One token more than fits, so that a cut can be seen from the length alone.
         tokenizer.enable_truncation(template.max_tokens + 1)
