@@ -3,16 +3,19 @@
 import argparse
 import json
 import random
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.chaos.report import as_table, write_section
+from tests.chaos.promises import PROMISES, read_junit
+from tests.chaos.report import as_promises, as_table, write_section
 from tests.chaos.scenarios import Plan, run_alone
 from tests.services.process import ServiceMissing
 
 REPORT = Path("build/chaos/report.json")
+SHORT = "short.xml"
 
 
 def plans(events: int, kills: int, seed: int) -> dict[str, Plan]:
@@ -29,28 +32,45 @@ def plans(events: int, kills: int, seed: int) -> dict[str, Plan]:
 def main(arguments: Sequence[str]) -> int:
     """Play scenarios, write the report, and return 0 when every promise was kept."""
     options = _parse(arguments)
-    if options.report_only:
-        write_section(options.report, json.loads(options.json.read_text(encoding="utf-8")))
-        return 0
+    short_code = _run_short(options.json.parent / SHORT) if options.short else 0
+    if not options.no_long:
+        try:
+            _run_long(options)
+        except ServiceMissing as error:
+            sys.stderr.write(f"chaos: {error}\n")
+            return 69
+    if options.report is not None:
+        _write_report(options)
+    return short_code
+
+
+def _run_long(options: argparse.Namespace) -> None:
     chosen = plans(options.events, options.kills, options.seed)
     print(f"seed {options.seed} (--seed {options.seed} plays the same faults again)", flush=True)
-    try:
-        outcomes = [
-            run_alone(chosen[name], options.json.parent / "logs", _teller(name))
-            for name in options.scenario or chosen
-        ]
-    except ServiceMissing as error:
-        sys.stderr.write(f"chaos: {error}\n")
-        return 69
+    logs = options.json.parent / "logs"
+    outcomes = [run_alone(chosen[name], logs, _teller(name)) for name in options.scenario or chosen]
     report = [outcome.as_dict() for outcome in outcomes]
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    table = as_table(report)
-    options.json.with_suffix(".md").write_text(table, encoding="utf-8")
-    print(f"\n{table}\nwritten to {options.json} and {options.json.with_suffix('.md')}")
-    if options.report is not None:
-        write_section(options.report, report)
-    return 0
+    table, file = as_table(report), options.json.with_suffix(".md")
+    file.write_text(table, encoding="utf-8")
+    print(f"\n{table}\nwritten to {options.json} and {file}")
+
+
+def _run_short(junit: Path) -> int:
+    """Run the tests of all promises."""
+    files = sorted({test.split("::")[0] for promise in PROMISES for test in promise.tests})
+    command = [sys.executable, "-m", "pytest", "-q", f"--junit-xml={junit}", *files]
+    return subprocess.run(command, check=False).returncode
+
+
+def _write_report(options: argparse.Namespace) -> None:
+    report = json.loads(options.json.read_text(encoding="utf-8")) if options.json.exists() else []
+    junit = options.json.parent / SHORT
+    said = read_junit(junit) if junit.exists() else {}
+    write_section(options.report, "promises", as_promises(said, report))
+    write_section(options.report, "long form", as_table(report))
+    print(f"figures of {options.report} are renewed")
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -65,12 +85,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--seed", type=int, default=random.randrange(10_000), help="default: another each time")
     add("--scenario", action="append", choices=list(plans(1, 1, 1)), help="default: all")
     add("--json", type=Path, default=REPORT, help=f"default: {REPORT}")
+    add("--short", action="store_true", help="also run the tests of all promises")
+    add("--no-long", action="store_true", help="play no scenarios")
     add("--report", type=Path, help="a Markdown file whose figures are to be renewed")
-    add("--report-only", action="store_true", help="take the figures from --json, run nothing")
-    options = parser.parse_args(arguments)
-    if options.report_only and options.report is None:
-        parser.error("--report-only needs --report")
-    return options
+    return parser.parse_args(arguments)
 
 
 class _teller:  # noqa: N801 - a function with a clock

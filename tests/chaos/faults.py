@@ -74,7 +74,7 @@ def variables(
 ) -> dict[str, str]:
     """Return the environment of a faulty worker, beside that of its settings.
 
-    `score_ms`: each model batch takes so much longer. `unsafe`: results are not awaited.
+    `score_ms`: each model batch takes so much longer. `unsafe`: errors of records are passed over.
     """
     folder.mkdir(parents=True, exist_ok=True)
     found = {FOLDER: str(folder), SCORE_MS: str(score_ms), UNSAFE: "1" if unsafe else ""}

@@ -3,6 +3,7 @@
 The worker itself is as it is; only what it gets from kafka-python and ONNX Runtime is wrapped.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import kafka
+from kafka.errors import KafkaError
 
 from engine.graph import OnnxGraph
 from tests.chaos.faults import FOLDER, SCORE_MS, UNSAFE, Fault, Signals, Step, fault_of
@@ -21,6 +23,7 @@ from worker.records import Outgoing
 
 TOPIC_VARIABLE = "RERANKER_KAFKA__TOPICS__"
 POLL_S = 0.02
+LONG_S = 60.0
 
 
 class FaultyProducer:
@@ -95,14 +98,19 @@ def slow_down(seconds: float) -> None:
     OnnxGraph.__call__ = slow  # type: ignore[method-assign]
 
 
-def do_not_wait() -> None:
-    """Take away what keeps a commit from going on without its records: for the test's test."""
+def do_not_believe() -> None:
+    """Let a commit go on whatever became of its records: for the test of the tests."""
 
     def send(self: KafkaBroker, records: Sequence[Outgoing]) -> None:
-        for record in records:
+        futures = [
             self._producer.send(
                 record.topic, record.value, key=record.key, headers=list(record.headers)
             )
+            for record in records
+        ]
+        for future in futures:
+            with contextlib.suppress(KafkaError):
+                future.get(timeout=LONG_S)
 
     KafkaBroker._send = send  # type: ignore[method-assign]
 
@@ -114,7 +122,7 @@ if __name__ == "__main__":
         make_producer(**options), fault_of(), signals
     )
     if os.environ.get(UNSAFE):
-        do_not_wait()
+        do_not_believe()
     if seconds := int(os.environ.get(SCORE_MS, "0")) / 1000:
         slow_down(seconds)
     sys.exit(main(sys.argv[1:]))

@@ -1,30 +1,48 @@
-"""Outcomes as a Markdown table."""
+"""Outcomes as Markdown: one table of the long form, and one of all promises."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-BEGIN, END = "<!-- chaos: begin -->", "<!-- chaos: end -->"
+from tests.chaos.promises import Said, as_rows
+
 COLUMNS = (
     "scenario", "seed", "events", "workers", "kills", "broker restarts", "worker starts",
     "aborted records", "lost", "duplicated", "torn", "out of order", "seconds",
 )  # fmt: skip
+PROMISE_COLUMNS = ("#", "promise", "tests", "latest figures")
 
 
 def as_table(report: Sequence[Mapping[str, Any]]) -> str:
     """Return one row for each scenario."""
-    lines = [_row(COLUMNS), _row(["---"] * len(COLUMNS))]
-    return "\n".join([*lines, *(_row(_cells(outcome)) for outcome in report)]) + "\n"
+    return _table(COLUMNS, [_cells(outcome) for outcome in report])
 
 
-def write_section(file: Path, report: Sequence[Mapping[str, Any]]) -> None:
-    """Replace what stands between the two markers of a file."""
-    text = file.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, found, after = rest.partition(END)
+def as_promises(said: Mapping[str, Said], report: Sequence[Mapping[str, Any]]) -> str:
+    """Return one row for each promise."""
+    long_form = {outcome["plan"]["name"]: _in_words(outcome) for outcome in report}
+    return _table(PROMISE_COLUMNS, as_rows(said, long_form))
+
+
+def write_section(file: Path, name: str, text: str) -> None:
+    """Replace what stands between two markers of a file; raises ValueError where they are not."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, _, rest = file.read_text(encoding="utf-8").partition(begin)
+    _, found, after = rest.partition(end)
     if not found:
-        raise ValueError(f"{file} has no {BEGIN} … {END}")
-    file.write_text(f"{before}{BEGIN}\n{as_table(report)}{END}{after}", encoding="utf-8")
+        raise ValueError(f"{file} has no {begin} … {end}")
+    file.write_text(f"{before}{begin}\n{text}{end}{after}", encoding="utf-8")
+
+
+def _in_words(outcome: Mapping[str, Any]) -> str:
+    verdict = outcome["verdict"]
+    restarts = outcome["broker_restarts"]
+    also = f", {restarts} broker restarts" if restarts else ""
+    return (
+        f"long form `{outcome['plan']['name']}`: {verdict['asked']} events, {outcome['kills']} "
+        f"kills{also}: {verdict['lost']} lost, {verdict['duplicated']} duplicated, "
+        f"{verdict['misordered']} out of order"
+    )
 
 
 def _cells(outcome: Mapping[str, Any]) -> list[str]:
@@ -47,5 +65,6 @@ def _cells(outcome: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)

@@ -4,7 +4,8 @@ Nothing here knows how the worker works; even an input's place is found by its q
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from confluent_kafka import Consumer, TopicPartition
@@ -107,11 +108,35 @@ def assert_no_gap(bootstrap: str, topics: Topics) -> None:
 
 
 def aborted_records(bootstrap: str, topic: str) -> int:
-    """Return how many records of given-up transactions a topic holds: invisible, but there."""
-    return _count_uncommitted(bootstrap, topic) - len(read_topic(bootstrap, topic))
+    """Return how many records of given-up transactions a topic holds: invisible, but there.
+
+    Those of a transaction that is open count too.
+    """
+    committed = len(read_topic(bootstrap, topic))
+    with _uncommitted(bootstrap) as consumer:
+        partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
+        unread, count = set(partitions), 0
+        while unread:
+            for message in consumer.consume(500, timeout=1):
+                if message.error() is None:
+                    count += 1
+                else:
+                    unread.discard(message.partition() or 0)
+    return count - committed
 
 
-def _count_uncommitted(bootstrap: str, topic: str) -> int:
+def open_records(bootstrap: str, topic: str) -> int:
+    """Return how many records can't be read yet, as they lie behind an open transaction."""
+    with _uncommitted(bootstrap) as consumer:
+        return sum(
+            consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=30)[1] - end
+            for number, end in end_offsets(bootstrap, topic).items()
+        )
+
+
+@contextmanager
+def _uncommitted(bootstrap: str) -> Iterator[Consumer]:
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -123,16 +148,7 @@ def _count_uncommitted(bootstrap: str, topic: str) -> int:
         }
     )
     try:
-        partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
-        consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
-        unread, count = set(partitions), 0
-        while unread:
-            for message in consumer.consume(500, timeout=1):
-                if message.error() is None:
-                    count += 1
-                else:
-                    unread.discard(message.partition() or 0)
-        return count
+        yield consumer
     finally:
         consumer.close()
 

@@ -1,0 +1,303 @@
+"""Stalls, stops and late comers: what the client says is not believed, the broker decides."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+from kafka import TopicPartition
+
+from tests.chaos.faults import Fault
+from tests.chaos.load import make_events
+from tests.chaos.settings import TRANSACTION_TIMEOUT_S, quick_settings
+from tests.chaos.verdict import aborted_records, open_records
+from tests.checker import Outgoing, end_offsets, produce, read_topic
+from tests.e2e.chaos_bench import Bench, MakeBench, await_end, await_reached
+from tests.services.kafka import KafkaCluster
+from tests.services.process import await_condition
+from tests.services.proxy import Proxy
+from tests.services.topics import Topics, create_topics
+from worker.errors import CommitAbortedError, FencedError
+from worker.kafka_broker import KafkaBroker
+from worker.kafka_client import make_consumer, make_producer
+from worker.records import Outgoing as OurOutgoing
+from worker.records import next_offsets
+from worker.settings import KafkaSettings
+from worker.watchdog import Watchdog
+
+Clusters = Callable[..., KafkaCluster]
+EVENTS = 60
+MARGIN_S = 5.0
+# A transaction that the broker does not give up while its worker stands still.
+PATIENT = {
+    "KAFKA__TRANSACTION_TIMEOUT_MS": "60000",
+    "KAFKA__WATCHDOG_MARGIN_MS": "60000",
+    "KAFKA__MAX_POLL_INTERVAL_MS": "90000",
+}
+
+
+@contextmanager
+def behind_proxy(kafka_cluster: Clusters) -> Iterator[tuple[Proxy, KafkaCluster]]:
+    """A broker whose second listener is reached through a proxy."""
+    with Proxy() as proxy:
+        cluster = kafka_cluster(
+            listeners={"CLIENTS": "PLAINTEXT"}, advertised={"CLIENTS": proxy.address}
+        )
+        proxy.target = cluster.address(1, "CLIENTS")
+        yield proxy, cluster
+
+
+def stalled_in_results(bench: Bench, proxy: Proxy, *, unsafe: bool = False) -> tuple[Any, Any]:
+    """A worker in its third transaction, which has all its partitions already.
+
+    Until it has, a request that times out is fatal to the client, and so to the process.
+    """
+    bench.ask(make_events(EVENTS, seed=1, bad_share=0.0))
+    # A session that outlasts the stall: a retry must not need a rebalance.
+    worker, signals = bench.faulty(
+        Fault("wait", "after", "feedback", 17),
+        proxy.address,
+        unsafe=unsafe,
+        **PATIENT,
+        KAFKA__SESSION_TIMEOUT_MS="30000",
+    )
+    await_reached(worker, signals)
+    return worker, signals
+
+
+def test_a_result_that_times_out_takes_its_offset_along(
+    kafka_cluster: Clusters, benches: MakeBench
+) -> None:
+    """Hazard 1. The client would commit the offset alone; the worker gives up, and tries again.
+
+    Also: it tries again while it stays a member, with its partitions paused, after a random time.
+    """
+    with behind_proxy(kafka_cluster) as (proxy, cluster):
+        bench = benches(cluster.bootstrap_servers, create_topics(cluster))
+        worker, signals = stalled_in_results(bench, proxy)
+        moves = worker.metric("kafka_reranker_rebalances_total")
+        proxy.stall()
+        signals.go()
+        await_condition(lambda: "before:abort" in signals.steps(), 60, bench.describe)
+        proxy.open()
+        bench.check()
+        assert worker.process.alive, worker.log()
+        assert worker.metric("kafka_reranker_commits_total", result="aborted") >= 1
+        assert worker.metric("kafka_reranker_rebalances_total") == moves
+        assert "trying again" in worker.log()
+
+
+def test_the_witness_sees_what_the_client_would_lose(
+    kafka_cluster: Clusters, benches: MakeBench
+) -> None:
+    """The same without waiting for results: events are lost, and the checker says so.
+
+    Should this fail, the client has been mended, or the test above can't fail any more.
+    """
+    with behind_proxy(kafka_cluster) as (proxy, cluster):
+        bench = benches(cluster.bootstrap_servers, create_topics(cluster))
+        _, signals = stalled_in_results(bench, proxy, unsafe=True)
+        before = signals.steps().count("before:offsets")
+        proxy.black_hole()
+        signals.go()
+        await_condition(
+            lambda: signals.steps().count("before:offsets") > before, 60, bench.describe
+        )
+        proxy.open()
+        proxy.cut()
+        bench.await_committed()
+        with pytest.raises(AssertionError, match="lost"):
+            bench.check()
+
+
+def test_a_transaction_that_the_broker_gave_up_is_not_committed(
+    kafka: KafkaCluster, topics: Callable[..., Topics], benches: MakeBench
+) -> None:
+    """Hazard 2: InvalidProducerEpoch for records within a transaction, which a commit hides."""
+    bench = benches(kafka.bootstrap_servers, topics())
+    bench.ask(make_events(EVENTS, seed=2, bad_share=0.0))
+    # Waits with the first result of its third transaction on the broker, the others not yet.
+    worker, signals = bench.faulty(
+        Fault("wait", "after", "results", 17), KAFKA__WATCHDOG_MARGIN_MS="60000"
+    )
+    await_reached(worker, signals)
+    await_given_up(bench)
+    before = signals.steps().count("before:commit")
+    signals.go()
+    assert await_end(worker) == 70, worker.log()
+    assert signals.steps().count("before:commit") == before, "this one was not to be tried"
+    bench.worker()
+    bench.check()
+
+
+def await_given_up(bench: Bench) -> None:
+    """Return once the broker has aborted the transaction that is open on the results topic."""
+    bootstrap, results = bench.bootstrap, bench.topics.results
+    assert open_records(bootstrap, results) > 0, "there is no transaction"
+    await_condition(lambda: open_records(bootstrap, results) == 0, 30, lambda: "it is still open")
+    assert aborted_records(bootstrap, results) > 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "settings", "fatal"),
+    [
+        # Its generation is over: what it sends is refused, and it joins again.
+        (Fault("wait", "before", "begin", 3), {}, False),
+        (Fault("wait", "before", "offsets", 3), PATIENT, False),
+        # Its transaction was given up: the client can't be used any more.
+        (Fault("wait", "before", "offsets", 3), {}, True),
+        (Fault("wait", "before", "commit", 3), {}, True),
+    ],
+    ids=["before begin", "before offsets", "before offsets, given up", "before commit"],
+)
+def test_who_was_stopped_past_its_session_repeats_nothing(
+    kafka: KafkaCluster,
+    topics: Callable[..., Topics],
+    benches: MakeBench,
+    fault: Fault,
+    settings: dict[str, str],
+    fatal: bool,
+) -> None:
+    """SIGSTOP in the midst of a commit; another worker does the work; SIGCONT."""
+    bench = benches(kafka.bootstrap_servers, topics())
+    bench.ask(make_events(EVENTS, seed=3))
+    stopped, signals = bench.faulty(fault, **settings)
+    await_reached(stopped, signals)
+    stopped.process.pause()
+    other = bench.worker()
+    bench.await_committed()
+    signals.go()
+    stopped.process.resume()
+    if fatal:
+        assert await_end(stopped) == 70, stopped.log()
+    else:
+        # It takes part again: after the other one is gone, it has all partitions.
+        other.process.terminate()
+        bench.ask(make_events(EVENTS, seed=4, first=EVENTS))
+    bench.check()
+    assert stopped.process.alive != fatal
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_without_a_broker_a_commit_ends_the_process(
+    kafka_cluster: Clusters,
+    benches: MakeBench,
+    how: str,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """Non-zero exit within the transaction time-out and 5 s, whichever call waits."""
+    cluster = kafka_cluster()
+    faults = [
+        Fault("wait", "before", "results", 9),
+        Fault("wait", "before", "offsets", 2),
+        Fault("wait", "before", "commit", 2),
+    ]
+    places = [benches(cluster.bootstrap_servers, create_topics(cluster)) for _ in faults]
+    running = []
+    for place, fault in zip(places, faults, strict=True):
+        place.ask(make_events(EVENTS, seed=5))
+        running.append(place.faulty(fault))
+    for worker, signals in running:
+        await_reached(worker, signals)
+    if how == "killed":
+        cluster.kill()
+    else:
+        cluster.pause()
+    for _, signals in running:
+        signals.go()
+    for worker, _ in running:
+        assert await_end(worker, TRANSACTION_TIMEOUT_S + MARGIN_S) == 70, worker.log()
+    if how == "killed":
+        cluster.restart()
+    else:
+        cluster.resume()
+    for place in places:
+        place.worker()
+    for place in places:
+        place.check()
+
+
+def settings_of(bench: Bench) -> KafkaSettings:
+    prefix = "RERANKER_KAFKA__"
+    flat = quick_settings(bench.bootstrap, bench.topics, bench.model_bundle)
+    values: dict[str, Any] = {
+        name.removeprefix(prefix).lower(): value
+        for name, value in flat.items()
+        if name.startswith(prefix) and "TOPICS" not in name
+    }
+    names = asdict(bench.topics)
+    del names["group_id"]
+    return KafkaSettings(**values, topics=names)
+
+
+@contextmanager
+def joined(settings: KafkaSettings) -> Iterator[KafkaBroker]:
+    broker = KafkaBroker(
+        make_consumer(settings, 1024 * 1024), make_producer(settings), settings, Watchdog()
+    )
+    broker.join()
+    try:
+        yield broker
+    finally:
+        broker.close()
+
+
+def test_after_an_abort_the_position_is_the_committed_offset(
+    kafka: KafkaCluster, topics: Callable[..., Topics], benches: MakeBench
+) -> None:
+    """And what was read is read again from there, under a lease of its own."""
+    bench = benches(kafka.bootstrap_servers, topics())
+    sent = [Outgoing(b"k%d" % number, b"v") for number in range(20)]
+    produce(bench.bootstrap, bench.topics.queries, sent)
+    names = bench.topics
+    results = [OurOutgoing(names.results, b"k", b"v", ())]
+    with joined(settings_of(bench)) as broker:
+
+        def read(count: int) -> Any:
+            """Poll until records come; after a move, from the committed offsets."""
+            while True:
+                polled = broker.poll(count, 0.2)
+                if polled.moved:
+                    broker.rewind()
+                if polled.records:
+                    return polled
+
+        first = read(5)
+        broker.commit(results, next_offsets(first.records), first.lease)
+        committed = first.records[-1].offset + 1
+        second = read(5)
+        assert second.records[0].offset == committed
+        stale = second.lease.__class__(names.group_id, second.lease.generation - 1, "stranger")
+        with pytest.raises(CommitAbortedError):
+            broker.commit(results, next_offsets(second.records), stale)
+        broker.rewind()
+        place = TopicPartition(names.queries, 0)
+        assert broker._consumer.position(place) == committed == broker._consumer.committed(place)
+        again = read(5)
+        assert [one.offset for one in again.records] == [one.offset for one in second.records]
+        broker.commit(results, next_offsets(again.records), again.lease)
+        assert broker._consumer.committed(place) == again.records[-1].offset + 1
+    assert len(read_topic(bench.bootstrap, names.results)) == 2
+
+
+def test_of_two_producers_with_one_id_the_older_one_ends(
+    kafka: KafkaCluster, topics: Callable[..., Topics], benches: MakeBench
+) -> None:
+    """Only a setting can bring this about: by default, each process has an id of its own."""
+    bench = benches(kafka.bootstrap_servers, topics())
+    bench.ask(make_events(EVENTS, seed=6))
+    settings = settings_of(bench).model_copy(update={"transactional_id": "shared"})
+    with joined(settings) as older:
+        polled = older.poll(5, 0.2)
+        while not polled.records:
+            if polled.moved:
+                older.rewind()
+            polled = older.poll(5, 0.2)
+        make_producer(settings).close(timeout=5)
+        results = [OurOutgoing(bench.topics.results, b"k", b"v", ())]
+        assert polled.lease is not None
+        with pytest.raises(FencedError):
+            older.commit(results, next_offsets(list(polled.records)), polled.lease)
+    assert end_offsets(bench.bootstrap, bench.topics.results) in ({0: 0}, {0: 1}, {0: 2})
+    assert read_topic(bench.bootstrap, bench.topics.results) == []
