@@ -27,8 +27,7 @@ def test_a_burst_brings_workers_and_its_end_takes_them_away(
 ) -> None:
     """One to three workers and back, and each of the queries is answered once."""
     names = topics(queries=PARTITIONS, results=PARTITIONS)
-    # Five would be allowed, and more than three could do nothing.
-    rules = rules_of_manifest(threshold=5, least=1, most=5, speedup=SPEEDUP)
+    rules = rules_of_manifest(threshold=5, least=1, most=PARTITIONS, speedup=SPEEDUP)
     plan = Plan([Phase(2, 2), Phase(4, 40)], rules, PARTITIONS, 10, 30, model_bundle)
 
     outcome = play(plan, kafka, names, tmp_path)
