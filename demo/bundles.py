@@ -22,6 +22,7 @@ from demo.corpus import Places, environment_key, write_corpus
 from demo.errors import DemoError
 from engine.bundles import open_index, open_model, sha256_of
 from engine.errors import BundleError
+from export.checkpoint import DEFAULT_ADAPTER
 from export.tools import tool_versions
 
 PRECISION = "int8"
@@ -40,6 +41,7 @@ def make_all(folder: Path, console: Console) -> Made:
     """Make what is missing or out of date below `folder`; raises DemoError."""
     made = Made(folder / "corpus.jsonl", folder / "model", folder / "index")
     tools = _tools_key()
+    adapter = _hash_of(DEFAULT_ADAPTER)
 
     key = environment_key()
     if not (_is_fresh(made.corpus, key) and made.corpus.is_file()):
@@ -48,9 +50,9 @@ def make_all(folder: Path, console: Console) -> Made:
         console.print(f"{made.corpus}: {count:,} passages", highlight=False)
         _stamp(made.corpus, key)
 
-    if not (_is_fresh(made.model, tools) and _opens(open_model, made.model)):
+    if not (_is_fresh(made.model, tools + adapter) and _opens(open_model, made.model)):
         _export(console, "Model bundle", "model", "--precision", PRECISION, out=made.model)
-        _stamp(made.model, tools)
+        _stamp(made.model, tools + adapter)
 
     key = tools + sha256_of(made.corpus)
     if not (_is_fresh(made.index, key) and _opens(open_index, made.index)):
@@ -72,13 +74,18 @@ def _export(console: Console, title: str, *words: str, out: Path) -> None:
 
 
 def _tools_key() -> str:
-    """Return a hash of what makes bundles: our code, the adapter, and the versions of tools."""
-    whole = hashlib.sha256(repr(sorted(tool_versions().items())).encode())
-    for package in (engine, export, schemas):
-        root = Path(package.__path__[0])
-        for path in sorted(root.rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts:
-                whole.update(f"{path.relative_to(root)} {sha256_of(path)}\n".encode())
+    """Return a hash of what makes bundles: our code, and the versions of tools."""
+    parts = [repr(sorted(tool_versions().items()))]
+    parts += [_hash_of(Path(package.__path__[0]), "*.py") for package in (engine, export, schemas)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _hash_of(folder: Path, pattern: str = "*") -> str:
+    """Return a hash of all files below a folder that fit the pattern, and of their names."""
+    whole = hashlib.sha256()
+    for path in sorted(folder.rglob(pattern)):
+        if path.is_file() and "__pycache__" not in path.parts:
+            whole.update(f"{path.relative_to(folder)} {sha256_of(path)}\n".encode())
     return whole.hexdigest()
 
 
