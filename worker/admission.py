@@ -19,8 +19,20 @@ SMOOTHING = 0.2
 # Once it had to cut, the worker plans with this share of its capacity, until that is enough for
 # everything. Without this it would go back and forth at the edge.
 STRAINED_SHARE = 0.8
-# Time for all but scoring: retrieval, cache, commit. Measured, see docs/performance.md.
+# A speed too low to score anything would never be measured again: it is guessed higher with each
+# batch, until something is scored and says how fast it goes.
+GUESS_HIGHER = 1.05
+# Of the time that is left a batch takes this share while others wait behind it, so that one
+# enormous event leaves something to the small ones that follow.
+SHARE_WHILE_OTHERS_WAIT = 0.5
+# Time for all but scoring (retrieval, cache, commit): what is planned with at first and at least.
 OVERHEAD_S = 0.03
+# What batches really take beside scoring is followed fast upwards and slowly downwards: it stays
+# near the slow ones, because an answer that is late by a little is late.
+OVERHEAD_RISE = 0.3
+OVERHEAD_FALL = 0.05
+# One long pause of the machine must not degrade the answers of minutes.
+OVERHEAD_MAX_S = 0.3
 
 
 @dataclass(frozen=True)
@@ -41,6 +53,7 @@ class _Speed:
     def __init__(self, lanes: Lanes) -> None:
         self._lanes = lanes
         self._seen = LaneStats(0, 0, 0.0)
+        self._guessed = True
         self.pairs_per_s = 0.0
 
     def measure(self) -> None:
@@ -51,8 +64,14 @@ class _Speed:
         if pairs == 0 or busy_s <= 0:
             return
         speed = pairs / busy_s * self._lanes.count
-        known = self.pairs_per_s
-        self.pairs_per_s = known + SMOOTHING * (speed - known) if known else speed
+        weight = 1.0 if self._guessed else SMOOTHING
+        self._guessed = False
+        self.pairs_per_s += weight * (speed - self.pairs_per_s)
+
+    def guess_higher(self) -> None:
+        """Note that nothing was scored because this speed is so low."""
+        self.pairs_per_s *= GUESS_HIGHER
+        self._guessed = True
 
 
 class Admission:
@@ -65,6 +84,7 @@ class Admission:
         self._speed = _Speed(lanes)
         self._small_speed = None if small_lanes is None else _Speed(small_lanes)
         self._strained = False
+        self._overhead_s = OVERHEAD_S
 
     @property
     def pairs_per_s(self) -> float:
@@ -76,6 +96,14 @@ class Admission:
         self._speed.measure()
         if self._small_speed is not None:
             self._small_speed.measure()
+
+    def finished(self, pairs: int, seconds: float) -> None:
+        """Learn from a batch that took so long with so many pairs before and in it."""
+        if not self.pairs_per_s:
+            return
+        beside = seconds - pairs / self.pairs_per_s - self._overhead_s
+        self._overhead_s += beside * (OVERHEAD_RISE if beside > 0 else OVERHEAD_FALL)
+        self._overhead_s = min(max(OVERHEAD_S, self._overhead_s), OVERHEAD_MAX_S)
 
     def cost(self, queries: Sequence[Query], plans: Sequence[Plan]) -> int:
         """Return what a batch takes: in pairs of the model, also where the smaller one scores."""
@@ -94,8 +122,12 @@ class Admission:
             return 0.0
         return self._small_speed.pairs_per_s / self.pairs_per_s
 
-    def plan(self, queries: Sequence[Query], backlog_pairs: int, now_s: float) -> list[Plan]:
+    def plan(
+        self, queries: Sequence[Query], backlog_pairs: int, now_s: float, waiting: int = 0
+    ) -> list[Plan]:
         """Return a plan for each query of one batch, behind `backlog_pairs` already in work.
+
+        `waiting` is how many events wait behind it.
 
         A batch is answered as a whole, so the tightest budget in it counts for all that have one,
         but for those whose time is up: they are answered unscored, and cost the others nothing.
@@ -103,28 +135,49 @@ class Admission:
         self.measure()
         budgets = [self._budget_s(query, now_s) for query in queries]
         wanted = [pairs_of(query) for query in queries]
-        limit = self._limit(wanted, [budget for budget, _ in budgets], backlog_pairs)
-        return [
-            FULL if budget is None else self._cut(pairs, limit if _in_time(budget) else 0, reason)
+        share = SHARE_WHILE_OTHERS_WAIT if waiting else 1.0
+        limit = self._limit(wanted, [budget for budget, _ in budgets], backlog_pairs, share)
+        plans = [
+            FULL
+            if budget is None
+            else self._cut(pairs, limit if self._in_time(budget) else 0, reason)
             for pairs, (budget, reason) in zip(wanted, budgets, strict=True)
         ]
+        if limit is not None and not backlog_pairs and FULL not in plans:
+            self._doubt(limit)
+        return plans
 
     def _limit(
-        self, wanted: Sequence[int], budgets_s: Sequence[float | None], backlog_pairs: int
+        self,
+        wanted: Sequence[int],
+        budgets_s: Sequence[float | None],
+        backlog_pairs: int,
+        of_capacity: float,
     ) -> float | None:
         """Return how many pairs each query with a budget can have; None: all that it wants."""
-        bound = [budget for budget in budgets_s if budget is not None and _in_time(budget)]
+        bound = [budget for budget in budgets_s if budget is not None and self._in_time(budget)]
         if not bound:
             return None
         share = STRAINED_SHARE if self._strained else 1.0
-        capacity = share * self.pairs_per_s * (min(bound) - OVERHEAD_S) - backlog_pairs
+        time_s = share * (min(bound) - self._overhead_s)
+        capacity = of_capacity * (self.pairs_per_s * time_s - backlog_pairs)
         asked = list(zip(wanted, budgets_s, strict=True))
-        to_score = sum(pairs for pairs, budget in asked if budget is None or _in_time(budget))
+        to_score = sum(pairs for pairs, budget in asked if budget is None or self._in_time(budget))
         self._strained = to_score > capacity
         if not self._strained:
             return None
         unbound = sum(pairs for pairs, budget in asked if budget is None)
         return max(0.0, (capacity - unbound) / len(bound))
+
+    def _doubt(self, limit: float) -> None:
+        """Where a batch has all time for itself and yet scores nothing, the speed may be wrong."""
+        if limit < self._settings.min_candidates:
+            if self._small_speed and limit * self._times_faster < self._settings.min_candidates:
+                self._small_speed.guess_higher()
+            self._speed.guess_higher()
+
+    def _in_time(self, budget_s: float) -> bool:
+        return budget_s > self._overhead_s
 
     def _cut(self, pairs: int, limit: float | None, reason: DegradedReason) -> Plan:
         """Fewer candidates while enough are left, then the smaller model, then neither."""
@@ -146,10 +199,6 @@ class Admission:
         if target_ms is not None:
             return target_ms / 1000 - age_s, "overload"
         return None, "overload"
-
-
-def _in_time(budget_s: float) -> bool:
-    return budget_s > OVERHEAD_S
 
 
 def pairs_of(query: Query) -> int:

@@ -47,6 +47,8 @@ class Begun:
     batch: Batch
     pending: Future[Pending]
     pairs: int
+    pairs_before: int
+    planned_at_s: float
 
     @property
     def done(self) -> bool:
@@ -160,9 +162,12 @@ class Loop:
         while self._has_room() and (batch := parts.intake.cut()) is not None:
             backlog = sum(begun.pairs for begun in self._in_work)
             queries = batch.queries
-            plans = parts.admission.plan(queries, backlog, parts.clock.now())
+            waiting = len(parts.intake)
+            plans = parts.admission.plan(queries, backlog, parts.clock.now(), waiting)
             pending = self._beginner.submit(parts.reranker.begin, queries, plans)
-            self._in_work.append(Begun(batch, pending, parts.admission.cost(queries, plans)))
+            pairs = parts.admission.cost(queries, plans)
+            planned_at_s = parts.clock.monotonic()
+            self._in_work.append(Begun(batch, pending, pairs, backlog, planned_at_s))
 
     def _commit_finished(self) -> None:
         """Commit batches in the order in which they were begun, and only whole ones."""
@@ -174,6 +179,8 @@ class Loop:
             self._commit(begun.batch, outcomes)
             self._in_work.popleft()
             self._failures = 0
+            took_s = self._parts.clock.monotonic() - begun.planned_at_s
+            self._parts.admission.finished(begun.pairs_before + begun.pairs, took_s)
             self._measure(pending, outcomes, scored_at_s)
 
     def _commit(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:

@@ -96,8 +96,11 @@ class RedisStore:
         nothing: list[bytes | None] = [None] * len(keys)
         if not keys:
             return nothing
-        values = self._call(lambda: self._client.mget(list(keys)))
-        return nothing if values is None else [_as_bytes(value) for value in values]
+        values: object = self._call(lambda: self._client.mget(list(keys)))
+        # Something that is no Redis may answer anything, also a number of values that is another.
+        if not isinstance(values, list) or len(values) != len(keys):
+            return nothing
+        return [_as_bytes(value) for value in values]
 
     def set_many(self, items: Mapping[bytes, bytes]) -> None:
         """See `Store`."""
@@ -122,7 +125,7 @@ class RedisStore:
             return self._breaker.call(command)
         except pybreaker.CircuitBreakerError:
             return None  # Redis failed a moment ago and is left alone for now.
-        except (redis.RedisError, OSError) as error:
+        except Exception as error:  # A sick server makes the client raise more than its own.
             self._failed(error)
             return None
 

@@ -73,6 +73,64 @@ def test_a_batch_costs_what_it_takes_from_the_model() -> None:
     assert Admission(OverloadSettings(), FakeLanes()).cost(queries[:1], [FULL]) == 100  # type: ignore[arg-type]
 
 
+def test_what_batches_take_beside_scoring_is_learned() -> None:
+    """Up at once, down slowly, and never below what was reckoned with at first."""
+
+    def limit(of: Admission) -> int:
+        (found,) = plan(of, query(200, deadline_ms=1000))
+        assert found.limit is not None
+        return found.limit
+
+    of = admission()
+    at_first = limit(of)
+    for _ in range(10):
+        of.finished(pairs=50, seconds=50 / SPEED + 0.2)
+    slow = limit(of)
+    assert slow == pytest.approx(0.8 * SPEED * 0.8, abs=2)  # planning with less after a cut
+    of.finished(pairs=50, seconds=50 / SPEED)
+    assert slow <= limit(of) < slow + 5
+    for _ in range(500):
+        of.finished(pairs=50, seconds=0.0)
+    assert limit(of) == int(0.8 * at_first)
+    of.finished(pairs=50, seconds=3600.0)
+    assert limit(of) == pytest.approx(0.8 * SPEED * 0.7, abs=1), "a pause is forgotten soon"
+
+
+def test_an_enormous_event_leaves_time_to_those_behind_it() -> None:
+    of = admission()
+    enormous = query(1000, deadline_ms=10_000)
+    (alone,) = of.plan([enormous], 0, START_S)
+    (first,) = of.plan([enormous], 0, START_S, waiting=5)
+    assert alone.limit is not None
+    assert first.limit is not None
+    assert first.limit < 0.6 * alone.limit
+    small = [query(20, deadline_ms=10_000)] * 5
+    assert of.plan(small, of.cost([enormous], [first]), START_S, waiting=3) == [FULL] * 5
+
+
+def test_a_measurement_that_was_far_too_low_is_found_out() -> None:
+    """The machine stood still while the model warmed up; later it is as fast as ever."""
+    lanes = FakeLanes()
+    lanes.scored(10, 20.0)
+    of = Admission(OverloadSettings(), lanes)  # type: ignore[arg-type]
+    batches = 0
+    while plan(of, query(50, deadline_ms=1000)) == [Plan(0, "deadline")]:
+        batches += 1
+        assert batches < 100, "nothing is ever scored again"
+    assert batches > 10, "it was not believed at all"
+    lanes.scored(100, 2.0)
+    of.measure()
+    assert of.pairs_per_s == pytest.approx(SPEED)
+
+
+def test_a_busy_worker_does_not_doubt_its_speed() -> None:
+    of = admission()
+    for _ in range(50):
+        of.plan([query(50, deadline_ms=1000)], 1000, START_S)
+        of.plan([query(50, deadline_ms=1000, age_s=5.0)], 0, START_S)
+    assert of.pairs_per_s == pytest.approx(SPEED)
+
+
 @pytest.fixture
 def store() -> FakeStore:
     return FakeStore()
