@@ -15,8 +15,12 @@ COPY demo ./demo
 COPY bench ./bench
 
 FROM build AS build-worker
+# `gpu` in its place needs an image with CUDA's and cuDNN's libraries below; `cpu,qdrant` and
+# `cpu,remote` add what their names say.
+ARG EXTRAS=cpu
 # The lock constrains the versions; only what the worker needs is installed.
-RUN uv venv /opt/venv && uv pip install --python /opt/venv/bin/python -c requirements.lock ".[cpu]"
+RUN uv venv /opt/venv && \
+    uv pip install --python /opt/venv/bin/python -c requirements.lock ".[${EXTRAS}]"
 
 FROM build AS build-export
 RUN uv venv /opt/venv && \
