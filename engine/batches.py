@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 # Past these sizes a batch no longer gains anything from its length (see docs/performance.md).
 MAX_ROWS = 32
-MAX_BATCH_TOKENS = 1024
+MAX_BATCH_TOKENS = 512
 
 
 def plan_batches(

@@ -1,0 +1,128 @@
+"""A worker on a real broker, and the application that asks it. Needs Java and Maven."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+
+from bench.engine_bundles import BenchError
+from tests.services.kafka import KafkaCluster
+from tests.services.topics import Topics, create_topics
+from tests.services.worker import WorkerProcess, settings_for
+
+ANSWER_TIMEOUT_S = 180.0
+POLL_S = 0.5
+KIB = 1024
+
+Event = tuple[str, bytes]
+
+
+class Application:
+    """Sends query events and reads ranked lists, as an application does."""
+
+    def __init__(self, bootstrap: str, topics: Topics) -> None:
+        self._topics = topics
+        self._producer = Producer({"bootstrap.servers": bootstrap, "log_level": 0, "linger.ms": 0})
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": "bench",
+                "isolation.level": "read_committed",
+                "enable.auto.commit": False,
+                "fetch.wait.max.ms": 100,
+                "log_level": 0,
+            }
+        )
+        self._consumer.assign([TopicPartition(topics.results, 0, 0)])
+
+    def send(self, event: Event) -> None:
+        """Hand an event to the broker, at once."""
+        self._producer.produce(self._topics.queries, key=event[0].encode(), value=event[1])
+        self._producer.poll(0)
+
+    def flush(self) -> None:
+        """Wait until the broker has all that was sent."""
+        self._producer.flush(ANSWER_TIMEOUT_S)
+
+    def await_answers(self, query_ids: Sequence[str]) -> Mapping[str, float]:
+        """Return when (`time.monotonic`) each answer could be read; raises BenchError."""
+        left, seen = set(query_ids), dict[str, float]()
+        deadline_s = time.monotonic() + ANSWER_TIMEOUT_S
+        while left:
+            message = self._consumer.poll(POLL_S)
+            now_s = time.monotonic()
+            if now_s > deadline_s:
+                raise BenchError(f"{len(left)} of {len(query_ids)} questions were not answered")
+            if message is None:
+                continue
+            error = message.error()
+            if error is not None:
+                if error.code() == KafkaError._PARTITION_EOF:
+                    continue
+                raise BenchError(f"results can't be read: {error}")
+            query_id = (message.key() or b"").decode()
+            left.discard(query_id)
+            seen[query_id] = now_s
+        return seen
+
+    def ask(self, events: Sequence[Event]) -> Mapping[str, float]:
+        """Send all at once; return when each answer could be read."""
+        for event in events:
+            self.send(event)
+        return self.await_answers([query_id for query_id, _ in events])
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._producer.flush(1)
+        self._consumer.close()
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running worker, and an application connected to the same topics."""
+
+    worker: WorkerProcess
+    application: Application
+    ready_s: float
+
+    def memory_mib(self, field: str) -> float:
+        """Return a field of the worker's memory (`VmRSS`, `VmHWM`) in MiB."""
+        for line in Path(f"/proc/{self.worker.process.pid}/status").read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1]) / KIB
+        raise BenchError(f"the system does not tell {field}")
+
+    def cpu_s(self) -> float:
+        """Return the CPU time that the worker has used since it began."""
+        ticks = Path(f"/proc/{self.worker.process.pid}/stat").read_text().rsplit(") ", 1)[1].split()
+        return (int(ticks[11]) + int(ticks[12])) / _TICKS_A_SECOND
+
+
+_TICKS_A_SECOND = 100  # Of every Linux, whatever its kernel's own rate.
+
+
+@contextmanager
+def running_worker(
+    cluster: KafkaCluster, directory: Path, model: Path, lanes: int
+) -> Iterator[Service]:
+    """Start a worker on topics of its own, and stop it; raises ServiceFailed."""
+    topics = create_topics(cluster)
+    settings = settings_for(
+        cluster.bootstrap_servers,
+        topics,
+        model,
+        BATCH__LANES=str(lanes),
+        LOG__LEVEL="warning",
+    )
+    worker = WorkerProcess(directory, f"worker-{topics.group_id}", settings)
+    application = Application(cluster.bootstrap_servers, topics)
+    began_s = time.monotonic()
+    try:
+        worker.start()
+        yield Service(worker, application, time.monotonic() - began_s)
+    finally:
+        application.close()
+        worker.process.terminate()
