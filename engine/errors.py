@@ -2,6 +2,7 @@
 
 EngineError
 ├── BundleError      a folder is not a bundle, or its files are not those of its manifest
+│   └── RemoteError    a bundle can't be had from its address, or arrives altered
 └── QueryTooLongError     a query leaves the model no room for a document
 """
 
@@ -12,6 +13,10 @@ class EngineError(Exception):
 
 class BundleError(EngineError):
     """A folder is no bundle, is of the wrong kind, or was altered."""
+
+
+class RemoteError(BundleError):
+    """A bundle's address is wrong, out of reach, or gives other files than its manifest names."""
 
 
 class QueryTooLongError(EngineError):

@@ -14,6 +14,9 @@ COMMANDS = {
     "model": ("export.model", "a checkpoint into a verified model bundle"),
     "index": ("export.index", "a corpus into an index bundle"),
     "evaluate": ("export.evaluate", "how well a bundle ranks a test collection"),
+    "push": ("export.push", "a bundle to s3://, gs://, hf:// and the like"),
+    "pull": ("export.pull", "a bundle from such an address, checked on arrival"),
+    "inspect": ("export.inspect", "what a bundle holds and where it came from"),
 }
 
 

@@ -67,9 +67,14 @@ def seal(
     whole = kind.model_validate(fields)
     text = canonical_json(whole.model_dump(mode="json", exclude_none=True))
     (staging / MANIFEST).write_bytes(text + b"\n")
+    place(staging, out)
+    return out
+
+
+def place(staging: Path, out: Path) -> None:
+    """Rename a folder that is a whole bundle already to `out`, as readable as the umask lets."""
     _make_readable(staging)
     _move(staging, out)
-    return out
 
 
 def _hash_all(staging: Path) -> dict[str, BundledFile]:

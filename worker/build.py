@@ -4,7 +4,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import onnxruntime as ort
 
@@ -14,6 +14,7 @@ from engine.graph import OnnxGraph
 from engine.index import Retriever as IndexEngine
 from engine.lanes import Lanes
 from engine.pairs import PairEncoder
+from engine.remote import default_cache, open_cached
 from schemas.events import IndexRef, ModelRef
 from schemas.manifests import IndexManifest, ModelManifest
 from worker.admission import Admission
@@ -109,22 +110,29 @@ def open_bundles(settings: Settings) -> Bundles:
             "model_bundle (RERANKER_MODEL_BUNDLE) must name the folder of a model bundle; "
             "`python -m export model --precision int8 --out DIR` makes one"
         )
-    model = _open(open_model, "model_bundle", settings.model_bundle)
+    model = _open(open_model, "model_bundle", settings.model_bundle, settings)
     small = settings.overload.model_bundle
-    small_model = None if small is None else _open(open_model, "overload.model_bundle", small)
+    small_model = (
+        None if small is None else _open(open_model, "overload.model_bundle", small, settings)
+    )
     if small_model is not None and small_model.digest == model.digest:
         raise StartError(
             "overload.model_bundle (RERANKER_OVERLOAD__MODEL_BUNDLE) is model_bundle itself: name "
             "a smaller one, or none"
         )
     index = settings.index_bundle
-    opened = None if index is None else _open(open_index, "index_bundle", index)
+    opened = None if index is None else _open(open_index, "index_bundle", index, settings)
     return Bundles(model, opened, small_model)
 
 
-def _open(open_bundle: Callable[[Path], Bundle[M]], name: str, path: Path) -> Bundle[M]:
+def _open(
+    open_bundle: Callable[[Path], Bundle[M]], name: str, place: Path | str, settings: Settings
+) -> Bundle[M]:
     try:
-        return open_bundle(path)
+        if isinstance(place, Path):
+            return open_bundle(place)
+        kind: Literal["model", "index"] = "index" if name == "index_bundle" else "model"
+        return open_cached(place, settings.bundle_cache or default_cache(), open_bundle, kind)
     except BundleError as error:
         variable = "RERANKER_" + name.replace(".", "__").upper()
         raise StartError(f"{name} ({variable}): {error}") from None

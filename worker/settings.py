@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
@@ -24,6 +24,15 @@ MAX_SECRETS_BYTES = 1024 * 1024
 
 Milliseconds = Annotated[int, Field(ge=1)]
 Positive = Annotated[int, Field(ge=1)]
+
+
+def _place(value: Path | str) -> Path | str:
+    """Keep an address as it is: a Path would make one slash of two."""
+    return value if "://" in str(value) else Path(value)
+
+
+# A folder, as Path, or an address such as s3://bucket/folder, as str.
+BundlePlace = Annotated[Path | str, AfterValidator(_place)]
 
 
 class Section(BaseModel):
@@ -198,10 +207,10 @@ class OverloadSettings(Section):
         description="Fewer than this are not worth scoring: the smaller model takes over, or "
         "retrieval order is answered.",
     )
-    model_bundle: Path | None = Field(
+    model_bundle: BundlePlace | None = Field(
         None,
-        description="Folder of a smaller, faster model bundle. It scores when there is no time "
-        "for min_candidates by the model; its answers are of tier reduced and name it.",
+        description="Folder or address of a smaller, faster model bundle. It scores when there is "
+        "no time for min_candidates by the model; its answers are of tier reduced and name it.",
     )
 
 
@@ -259,9 +268,20 @@ class Settings(BaseSettings):
         env_prefix="RERANKER_", env_nested_delimiter="__", frozen=True, extra="forbid"
     )
 
-    model_bundle: Path | None = Field(None, description="Folder of the model bundle. Required.")
-    index_bundle: Path | None = Field(
-        None, description="Folder of the index bundle. Without it events must bring candidates."
+    model_bundle: BundlePlace | None = Field(
+        None,
+        description="Folder of the model bundle, or its address (s3://, gs://, hf://: extra "
+        "[remote]). Required.",
+    )
+    index_bundle: BundlePlace | None = Field(
+        None,
+        description="Folder or address of the index bundle. Without it events must bring "
+        "candidates.",
+    )
+    bundle_cache: Path | None = Field(
+        None,
+        description="Where bundles from addresses are kept, a folder for each digest. Default: "
+        "kafka-reranker/bundles in the user's cache folder.",
     )
     device: Literal["cpu", "cuda"] = Field(
         "cpu", description="What scores. cuda needs the extra [gpu] and one GPU a worker."
