@@ -113,7 +113,7 @@ def running_worker(
     settings = settings_for(
         cluster.bootstrap_servers,
         topics,
-        model,
+        model.resolve(),
         BATCH__LANES=str(lanes),
         LOG__LEVEL="warning",
     )
