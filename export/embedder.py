@@ -72,7 +72,7 @@ def _open(model: str | None) -> Checkpoint:
 
 
 def _load(checkpoint: Checkpoint) -> PreTrainedModel:
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()
     try:
         network, report = AutoModel.from_pretrained(
             checkpoint.path, dtype=torch.float32, use_safetensors=True, output_loading_info=True
