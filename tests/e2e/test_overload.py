@@ -80,7 +80,7 @@ def test_one_enormous_event_does_not_hold_the_others_up(
     """With a target age it gets what fits, and the small ones behind it are scored whole."""
     names, bootstrap = topics(), kafka.bootstrap_servers
     worker = start_worker(names, OVERLOAD__TARGET_AGE_MS="20000", BATCH__MAX_PAIRS="64")
-    text = "a broker keeps the records of its topics in partitions " * 60
+    text = "a broker keeps the records of its topics in partitions " * 40
     candidates = [{"doc_id": f"d{n}", "text": f"{n} {text}"} for n in range(300)]
     enormous = {"query_id": "enormous", "query": "what is a broker", "candidates": candidates}
     events = [enormous] + [
