@@ -17,9 +17,13 @@ FAULT, FOLDER, SCORE_MS, UNSAFE = "CHAOS_FAULT", "CHAOS_FOLDER", "CHAOS_SCORE_MS
 
 @dataclass(frozen=True)
 class Fault:
-    """`die`: SIGKILL at that point. `wait`: until the test says `go`, see `Signals`."""
+    """`die`: SIGKILL at that point. `wait`: until the test says `go`, see `Signals`.
 
-    action: Literal["die", "wait"]
+    `lose` (before a record): it is never sent and its future times out, while the transaction
+    stays as it was: what kafka-python does where a record waits for a connection for too long.
+    """
+
+    action: Literal["die", "wait", "lose"]
     when: Literal["before", "after"]
     step: Step
     nth: int = 1

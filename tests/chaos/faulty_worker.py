@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import kafka
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, KafkaTimeoutError
 
 from engine.graph import OnnxGraph
 from tests.chaos.faults import FOLDER, SCORE_MS, UNSAFE, Fault, Signals, Step, fault_of
@@ -61,7 +61,8 @@ class FaultyProducer:
     def _do(self, step: Step, call: Callable[[], Any], *, flush: bool = False) -> Any:
         self._counts[step] = self._counts.get(step, 0) + 1
         self._strike("before", step)
-        done = call()
+        lost = self._fault is not None and self._fault.action == "lose"
+        done = TimedOut() if lost and self._strikes("before", step) else call()
         if flush and self._strikes("after", step):
             self._producer.flush()  # What was sent lies on the broker.
         self._strike("after", step)
@@ -83,8 +84,16 @@ class FaultyProducer:
         self._signals.reach()
         if self._fault.action == "die":
             os.kill(os.getpid(), signal.SIGKILL)
-        while not self._signals.may_go:
+        while self._fault.action == "wait" and not self._signals.may_go:
             time.sleep(POLL_S)
+
+
+class TimedOut:
+    """The future of a record that was not written."""
+
+    def get(self, timeout: float) -> None:
+        """See kafka-python."""
+        raise KafkaTimeoutError("lost on purpose")
 
 
 def slow_down(seconds: float) -> None:

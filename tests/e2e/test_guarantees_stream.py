@@ -94,7 +94,7 @@ def test_sigterm_drains_and_leaves(
     bench.ask(make_events(200, seed=13, bad_share=0.0))
     # It waits in a commit, while the batches behind it are in work.
     worker, signals = bench.faulty(
-        Fault("wait", "before", "commit", 3), KAFKA__TRANSACTION_TIMEOUT_MS="15000"
+        Fault("wait", "before", "commit", 3), score_ms=200, KAFKA__TRANSACTION_TIMEOUT_MS="15000"
     )
     await_reached(worker, signals)
     os.kill(worker.process.pid, signal.SIGTERM)
