@@ -15,6 +15,8 @@ from worker.settings import KafkaSettings
 from worker.watchdog import Watchdog
 
 CLOSE_TIMEOUT_S = 5
+# After a fatal error there is nothing to say to the broker, and it may not even listen.
+BROKEN_CLOSE_TIMEOUT_S = 0.5
 # While a join is under way, polls are this long, and one call makes them for so long at most.
 JOIN_POLL_S = 1.0
 JOIN_LIMIT_S = 5.0
@@ -55,6 +57,7 @@ class KafkaBroker:
         self._watchdog = watchdog
         self._moves = _Moves()
         self._paused = False
+        self._broken = False
         self._generation = -1
         self._positions: dict[Partition, int] = {}
         # Text that is committed beside an offset; for `worker.replay`.
@@ -104,11 +107,15 @@ class KafkaBroker:
     ) -> None:
         """See `Broker`. The watchdog bounds it: the client's own calls wait for ever."""
         limit_ms = self._settings.transaction_timeout_ms + self._settings.watchdog_margin_ms
-        with self._watchdog.limit("commit", limit_ms / 1000):
-            self._begin()
-            self._send(records)
-            self._send_offsets(offsets, lease)
-            self._commit()
+        try:
+            with self._watchdog.limit("commit", limit_ms / 1000):
+                self._begin()
+                self._send(records)
+                self._send_offsets(offsets, lease)
+                self._commit()
+        except FatalError:
+            self._broken = True
+            raise
 
     def rewind(self) -> None:
         """See `Broker`."""
@@ -139,9 +146,10 @@ class KafkaBroker:
 
     def close(self) -> None:
         """See `Broker`."""
-        with self._watchdog.limit("close", 4 * CLOSE_TIMEOUT_S):
-            self._consumer.close(autocommit=False, timeout_ms=CLOSE_TIMEOUT_S * 1000)
-            self._producer.close(timeout=CLOSE_TIMEOUT_S)
+        timeout_s = BROKEN_CLOSE_TIMEOUT_S if self._broken else CLOSE_TIMEOUT_S
+        with self._watchdog.limit("close", 4 * timeout_s):
+            self._consumer.close(autocommit=False, timeout_ms=int(timeout_s * 1000))
+            self._producer.close(timeout=timeout_s)
 
     def _poll(self, max_records: int, timeout_s: float) -> Any:
         """Poll; while a join is under way, again and again.

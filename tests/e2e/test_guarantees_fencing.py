@@ -1,5 +1,6 @@
 """Stalls, stops and late comers: what the client says is not believed, the broker decides."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -200,8 +201,13 @@ def test_without_a_broker_a_commit_ends_the_process(
         cluster.pause()
     for _, signals in running:
         signals.go()
+    began_s = time.monotonic()
     for worker, _ in running:
         assert await_end(worker, TRANSACTION_TIMEOUT_S + MARGIN_S) == 70, worker.log()
+    took_s = time.monotonic() - began_s
+    record_property(
+        "figures", f"broker {how}: {took_s:.1f} s of {TRANSACTION_TIMEOUT_S + MARGIN_S} s"
+    )
     if how == "killed":
         cluster.restart()
     else:

@@ -1,5 +1,6 @@
 """The order of calls that exactly-once depends on, with clients that fail on demand."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -64,6 +65,7 @@ class Consumer:
         self._states: Iterator[str] = iter(states)
         self._state = MemberState.UNJOINED
         self.polls: list[int] = []
+        self.closed_within_ms = 0
 
     def poll(self, timeout_ms: int, max_records: int) -> dict[Any, Any]:
         self.polls.append(timeout_ms)
@@ -72,6 +74,10 @@ class Consumer:
 
     def group_metadata(self) -> ConsumerGroupMetadata:
         return ConsumerGroupMetadata("group", 7, "member", None, self._state)
+
+    def close(self, autocommit: bool, timeout_ms: int) -> None:
+        assert not autocommit
+        self.closed_within_ms = timeout_ms
 
     def assignment(self) -> set[Any]:
         return set()
@@ -156,3 +162,20 @@ def test_while_a_join_is_under_way_polls_follow_one_another() -> None:
     assert len(consumer.polls) == 3
     assert consumer.polls[0] == 3
     assert min(consumer.polls[1:]) >= 1000
+
+
+@pytest.mark.parametrize(
+    ("errors", "limit_ms"),
+    [
+        ({}, 5000),
+        ({"commit_transaction": KafkaError()}, 500),
+        ({"begin_transaction": KafkaError()}, 500),
+    ],
+)
+def test_after_a_fatal_error_the_end_is_quick(errors: dict[str, Exception], limit_ms: int) -> None:
+    """A broker that is gone would be waited for twice, past the time in which a worker must end."""
+    broker = broker_with(Producer(**errors))
+    with contextlib.suppress(FencedError):
+        broker.commit(RECORDS, OFFSETS, LEASE)
+    broker.close()
+    assert broker._consumer.closed_within_ms == limit_ms
