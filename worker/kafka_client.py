@@ -17,6 +17,7 @@ from kafka.errors import KafkaError
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
 from worker.errors import StartError
+from worker.kafka_nulls import NullSerializer
 from worker.settings import KafkaSettings
 
 T = TypeVar("T")
@@ -73,6 +74,7 @@ def make_producer(settings: KafkaSettings) -> Any:
         "max_request_size": MAX_REQUEST_BYTES,
         "linger_ms": LINGER_MS,
         "acks": "all",
+        "value_serializer": NullSerializer(),
     }
     producer = _connect(settings, lambda: kafka.KafkaProducer(**options))
     try:
