@@ -5,6 +5,7 @@ command is started, killed or started twice. Letters that a filter leaves behind
 later (see `worker.letters.Ledger`).
 """
 
+import logging
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,6 +48,9 @@ def main(arguments: Sequence[str]) -> int:
     """Replay, and return the exit code: 1 where a chosen letter can't be replayed."""
     options, settings = parse(arguments)
     configure_logs(settings.log)
+    # Whatever goes wrong is raised; what the client says beside that, such as of its own closing,
+    # would stand between letters.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     with open_report(options) as report:
         try:
             run = _dry_run if options.dry_run else _replay
