@@ -23,6 +23,11 @@ from confluent_kafka import (
 
 _REQUEST_TIMEOUT_S = 30.0
 _SHOWN = 10
+_COORDINATOR_COMES = {
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+}
 Headers = tuple[tuple[str, bytes | None], ...]
 
 
@@ -126,13 +131,19 @@ def committed_offsets(
         AssertionError: a transaction stayed open for `timeout_s`.
     """
     # Not by the admin client: librdkafka 2.16's crashes where the coordinator is on its way up.
+    deadline = time.monotonic() + timeout_s
     with _consumer(bootstrap, group) as consumer:
         partitions = [TopicPartition(topic, number) for number in _partitions(consumer, topic)]
-        try:
-            answers = consumer.committed(partitions, timeout=timeout_s)
-        except KafkaException as error:
-            said = f"{group}: offsets of {topic} can't be read or stay unstable: {error}"
-            raise AssertionError(said) from error
+        while True:
+            try:
+                left = max(1.0, deadline - time.monotonic())
+                answers = consumer.committed(partitions, timeout=left)
+                break
+            except KafkaException as error:
+                said = f"{group}: offsets of {topic} can't be read or stay unstable: {error}"
+                on_its_way = error.args[0].code() in _COORDINATOR_COMES
+                assert on_its_way and time.monotonic() < deadline, said  # noqa: PT018
+            time.sleep(0.05)
     errors = [one.error for one in answers if one.error is not None]
     if errors:
         raise KafkaException(errors[0])

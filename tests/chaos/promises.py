@@ -22,6 +22,8 @@ class Promise:
 STEPS = f"{E2E}/test_guarantees_steps.py"
 FENCING = f"{E2E}/test_guarantees_fencing.py"
 KILLS = f"{E2E}/test_guarantees_kills.py"
+STREAMING = f"{E2E}/test_streaming.py"
+REDIS = f"{E2E}/test_redis_faults.py"
 STREAM = f"{E2E}/test_guarantees_stream.py"
 
 PROMISES = (
@@ -56,6 +58,7 @@ PROMISES = (
         "A record that times out, or an epoch that ends within a commit, moves no offset.",
         [
             f"{FENCING}::test_a_result_that_times_out_takes_its_offset_along",
+            f"{FENCING}::test_results_that_a_stalled_network_holds_back_are_not_written_twice",
             f"{FENCING}::test_the_witness_sees_what_the_client_would_lose",
             f"{FENCING}::test_a_transaction_that_the_broker_gave_up_is_not_committed",
             f"{UNIT}/test_kafka_broker.py::test_after_a_record_that_was_not_written_no_offset_moves",
@@ -95,12 +98,33 @@ PROMISES = (
         ["kills", "broker", "leader", "scaling"],
     ),
     Promise(
+        11,
+        "A poison record becomes a dead letter once, bytes intact, and fails alone.",
+        [
+            f"{STREAMING}::test_bad_records_become_dead_letters_and_neighbours_are_answered",
+            f"{STEPS}::test_result_impression_dead_letter_and_offset_are_one",
+        ],
+    ),
+    Promise(
         12,
         "What is away for a while is tried again after a random time, without a rebalance.",
         [
             f"{FENCING}::test_a_result_that_times_out_takes_its_offset_along",
             f"{STREAM}::test_networks_that_fail",
         ],
+    ),
+    Promise(
+        13,
+        "Dead letters can be replayed.",
+        [
+            f"{E2E}/test_replay.py::test_letters_come_back_as_they_were_and_only_once",
+            f"{E2E}/test_replay.py::test_the_whole_circle_with_a_worker",
+        ],
+    ),
+    Promise(
+        14,
+        "Under overload fewer candidates, a smaller model, retrieval order; each list says which.",
+        [f"{E2E}/test_overload.py::test_tiers_give_way_under_ten_times_the_load_and_come_back"],
     ),
     Promise(
         15,
@@ -116,6 +140,22 @@ PROMISES = (
         17,
         "SIGTERM drains and leaves the group.",
         [f"{STREAM}::test_sigterm_drains_and_leaves"],
+    ),
+    Promise(
+        18,
+        "Redis down, black-holed or full of rubbish: the same ranking, with a breaker.",
+        [
+            f"{REDIS}::test_every_fault_gives_the_same_rankings_and_the_breaker_closes_again",
+            f"{REDIS}::test_garbage_and_a_flush",
+        ],
+    ),
+    Promise(
+        19,
+        "Cached equals computed; under a new digest nothing old is found.",
+        [
+            f"{STREAMING}::test_the_same_question_gets_the_same_list",
+            f"{UNIT}/test_caches.py::test_another_models_score_is_never_seen",
+        ],
     ),
     Promise(
         20,

@@ -90,7 +90,7 @@ def test_results_that_a_stalled_network_holds_back_are_not_written_twice(
         worker, signals = bench.faulty(
             Fault("wait", "after", "feedback", 17),
             proxy.address,
-            **PATIENT,
+            **PATIENT,  # type: ignore[arg-type]
             KAFKA__SESSION_TIMEOUT_MS="30000",
         )
         await_reached(worker, signals)
@@ -157,7 +157,7 @@ def test_who_was_stopped_past_its_session_repeats_nothing(
     """SIGSTOP in the midst of a commit; another worker does the work; SIGCONT."""
     bench = benches(kafka.bootstrap_servers, topics())
     bench.ask(make_events(EVENTS, seed=3))
-    stopped, signals = bench.faulty(fault, **settings)
+    stopped, signals = bench.faulty(fault, **settings)  # type: ignore[arg-type]
     await_reached(stopped, signals)
     stopped.process.pause()
     other = bench.worker()
