@@ -27,8 +27,8 @@ T = TypeVar("T")
 # A tenth of the time to live is left to chance, so that scores that were stored together
 # do not all expire together.
 TTL_JITTER = 0.1
-# Python's own cost of an entry beside its bytes (two bytes objects and the cache's links).
-ENTRY_OVERHEAD_BYTES = 300
+# What an entry costs beside its value, measured: its key, Python's objects, and the cache's links.
+ENTRY_OVERHEAD_BYTES = 850
 
 
 class Store(Protocol):
