@@ -163,9 +163,10 @@ def run(chosen: argparse.Namespace, folder: Path, cluster: KafkaCluster) -> dict
                 ("overload", chosen.times, chosen.seconds),
                 ("after", CALM_SHARE, chosen.calm_seconds),
             ):
+                began_at = len(samples.rss_mb)
                 sent[name] = sender.send(name, share * rate, seconds)
                 if name == "overload":
-                    overload_ended = len(samples.rss_mb)
+                    during = samples.rss_mb[began_at:]
             await_all(bootstrap, topics, sum(map(len, sent.values())))
     finally:
         worker.process.terminate()
@@ -190,7 +191,9 @@ def run(chosen: argparse.Namespace, folder: Path, cluster: KafkaCluster) -> dict
         "recovered_after_s": recovered_after_s(sent["after"], queries, results),
         "rss_mb": {
             "before": round(samples.rss_mb[0], 1),
-            "end_of_overload": round(samples.rss_mb[overload_ended - 1], 1),
+            "overload_by_quarters": [
+                round(at(during, share), 1) for share in (0.25, 0.5, 0.75, 1.0)
+            ],
             "most": round(max(samples.rss_mb), 1),
             "after": round(samples.rss_mb[-1], 1),
         },
