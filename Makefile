@@ -45,6 +45,9 @@ lock: install  ## renew requirements.lock from pyproject.toml
 bench: install  ## throughput and latency of the engine and of the whole worker
 	$(BIN)/python -m bench
 
+bench-peers: install  ## the same weights and pairs through other rerankers, in turn with ours
+	$(BIN)/python -m bench.peers
+
 fuzz: install  ## a minute of fuzzing for each decoder, with a report in build/fuzz.json
 	$(BIN)/python -m tests.fuzz --seconds 60 --json build/fuzz.json
 

@@ -20,7 +20,7 @@ class BenchError(Exception):
 def make_model(folder: Path, precision: Precision) -> Bundle[ModelManifest]:
     """Return `folder/model-<precision>`, made anew where export has changed; raises BenchError."""
     out, key_file = folder / f"model-{precision}", folder / f"model-{precision}.key"
-    key = _key()
+    key = export_key()
     if key_file.is_file() and key_file.read_text() == key:
         try:
             return open_model(out)
@@ -36,7 +36,7 @@ def make_model(folder: Path, precision: Precision) -> Bundle[ModelManifest]:
     return open_model(out)
 
 
-def _key() -> str:
+def export_key() -> str:
     """Return a hash of all that a bundle of the default reranker depends on."""
     digest = hashlib.sha256(repr(sorted(tool_versions().items())).encode())
     for file in sorted(Path(export.__path__[0]).rglob("*")):
