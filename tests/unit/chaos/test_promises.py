@@ -10,11 +10,11 @@ from tests.chaos.report import write_section
 from tests.chaos.scenarios import Plan, faults_of
 from tests.conftest import REPOSITORY
 
-JUNIT = """<testsuites><testsuite>
-<testcase classname="tests.e2e.test_guarantees_stream" name="test_networks_that_fail[cut]" time="2"/>
-<testcase classname="tests.e2e.test_guarantees_stream" name="test_networks_that_fail[stall]" time="3">
-<failure/></testcase>
-<testcase classname="tests.e2e.test_guarantees_kills" name="test_killed_workers" time="9">
+STREAM, KILLS = "tests.e2e.test_guarantees_stream", "tests.e2e.test_guarantees_kills"
+JUNIT = f"""<testsuites><testsuite>
+<testcase classname="{STREAM}" name="test_networks_that_fail[cut]" time="2"/>
+<testcase classname="{STREAM}" name="test_networks_that_fail[stall]" time="3"><failure/></testcase>
+<testcase classname="{KILLS}" name="test_killed_workers" time="9">
 <properties><property name="figures" value="0 lost"/></properties></testcase>
 </testsuite></testsuites>"""
 
