@@ -161,6 +161,9 @@ class KafkaBroker:
         until_s = time.monotonic() + JOIN_LIMIT_S
         found = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=max_records)
         while not found and self._joining() and time.monotonic() < until_s:
+            # A join for new metadata is forgotten for good when a poll ends before it: then
+            # nothing is read and no heartbeat sent any more, unless it is asked for again.
+            self._consumer._coordinator.request_rejoin()
             found = self._consumer.poll(timeout_ms=int(JOIN_POLL_S * 1000), max_records=max_records)
         return found
 
