@@ -9,15 +9,13 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-import engine
 import export
-import schemas
 from demo.corpus import Places, environment_key, write_corpus
 from demo.errors import DemoError
 from engine.bundles import open_index, open_model, sha256_of
@@ -26,6 +24,15 @@ from export.checkpoint import DEFAULT_ADAPTER
 from export.tools import tool_versions
 
 PRECISION = "int8"
+
+# What a bundle depends on. Not all our code: an index takes a minute or two.
+CODE_ROOT = Path(export.__path__[0]).parent
+MODEL_CODE = ("export/**/*.py", "engine/pairs.py", "schemas/manifests.py")
+INDEX_CODE = (
+    *("engine/batches.py", "engine/documents.py", "engine/embed.py", "engine/index.py"),
+    *("export/checkpoint.py", "export/corpus.py", "export/embedder.py", "export/index.py"),
+    *("export/pair_template.py", "schemas/manifests.py"),
+)
 
 
 @dataclass(frozen=True)
@@ -40,8 +47,7 @@ class Made:
 def make_all(folder: Path, console: Console) -> Made:
     """Make what is missing or out of date below `folder`; raises DemoError."""
     made = Made(folder / "corpus.jsonl", folder / "model", folder / "index")
-    tools = _tools_key()
-    adapter = _hash_of(DEFAULT_ADAPTER)
+    tools = repr(sorted(tool_versions().items()))
 
     key = environment_key()
     if not (_is_fresh(made.corpus, key) and made.corpus.is_file()):
@@ -50,11 +56,12 @@ def make_all(folder: Path, console: Console) -> Made:
         console.print(f"{made.corpus}: {count:,} passages", highlight=False)
         _stamp(made.corpus, key)
 
-    if not (_is_fresh(made.model, tools + adapter) and _opens(open_model, made.model)):
+    key = _key(tools, MODEL_CODE, *DEFAULT_ADAPTER.iterdir())
+    if not (_is_fresh(made.model, key) and _opens(open_model, made.model)):
         _export(console, "Model bundle", "model", "--precision", PRECISION, out=made.model)
-        _stamp(made.model, tools + adapter)
+        _stamp(made.model, key)
 
-    key = tools + sha256_of(made.corpus)
+    key = _key(tools, INDEX_CODE, made.corpus)
     if not (_is_fresh(made.index, key) and _opens(open_index, made.index)):
         _export(console, "Index bundle", "index", "--corpus", str(made.corpus), out=made.index)
         _stamp(made.index, key)
@@ -73,20 +80,11 @@ def _export(console: Console, title: str, *words: str, out: Path) -> None:
         raise DemoError(f"`{shown}` ended with exit code {ended.returncode}: see above")
 
 
-def _tools_key() -> str:
-    """Return a hash of what makes bundles: our code, and the versions of tools."""
-    parts = [repr(sorted(tool_versions().items()))]
-    parts += [_hash_of(Path(package.__path__[0]), "*.py") for package in (engine, export, schemas)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _hash_of(folder: Path, pattern: str = "*") -> str:
-    """Return a hash of all files below a folder that fit the pattern, and of their names."""
-    whole = hashlib.sha256()
-    for path in sorted(folder.rglob(pattern)):
-        if path.is_file() and "__pycache__" not in path.parts:
-            whole.update(f"{path.relative_to(folder)} {sha256_of(path)}\n".encode())
-    return whole.hexdigest()
+def _key(tools: str, code: Sequence[str], *inputs: Path) -> str:
+    """Return a hash of the versions of tools, of our code, and of what goes in."""
+    files = [path for pattern in code for path in CODE_ROOT.glob(pattern)]
+    lines = (f"{path.name} {sha256_of(path)}" for path in sorted([*files, *inputs]))
+    return hashlib.sha256("\n".join([tools, *lines]).encode()).hexdigest()
 
 
 def _key_file(thing: Path) -> Path:

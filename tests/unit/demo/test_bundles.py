@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from demo.bundles import make_all
+from demo.bundles import CODE_ROOT, INDEX_CODE, MODEL_CODE, make_all
 from demo.errors import DemoError
 from engine.errors import BundleError
 
@@ -101,3 +101,8 @@ def test_a_failed_export_ends_the_demo(
     recorder.exit_code = 0
     make_all(tmp_path, console)
     assert recorder.made == ["corpus", "model", "model", "index"]
+
+
+@pytest.mark.parametrize("pattern", [*MODEL_CODE, *INDEX_CODE])
+def test_the_code_that_bundles_depend_on_is_there(pattern: str) -> None:
+    assert list(CODE_ROOT.glob(pattern))
