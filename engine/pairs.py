@@ -5,22 +5,20 @@ meet in training.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from engine.bundles import Bundle
 from engine.errors import BundleError, QueryTooLongError
+from engine.tokens import Ids, TokenCache
 from schemas.manifests import ModelManifest, PairTemplate
 
 # What lies behind so many characters for each token that the model can read is cut off before
 # tokenising: a document of megabytes must not hold up its neighbours for seconds.
 CHARS_PER_TOKEN = 32
-
-Ids = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,7 @@ class PairEncoder:
 
     tokenizer: Tokenizer
     template: PairTemplate
+    documents: TokenCache = field(default_factory=TokenCache, compare=False, repr=False)
 
     @classmethod
     def open(cls, bundle: Bundle[ModelManifest]) -> "PairEncoder":
@@ -72,7 +71,7 @@ class PairEncoder:
     def encode(self, query: Ids, documents: Sequence[str]) -> list[EncodedPair]:
         """Return one pair for each document, in order."""
         limit = CHARS_PER_TOKEN * self.template.max_tokens
-        tokens = self._tokenise([text[:limit] for text in documents])
+        tokens = self.documents.look_up([text[:limit] for text in documents], self._tokenise)
         head = np.concatenate(
             [self._ids(self.template.prefix), query, self._ids(self.template.infix)]
         )
