@@ -17,7 +17,7 @@ from worker.watchdog import Watchdog
 
 CLOSE_TIMEOUT_S = 5
 # After a fatal error there is nothing to say to the broker, and it may not even listen.
-BROKEN_CLOSE_TIMEOUT_S = 0.5
+BROKEN_CLOSE_TIMEOUT_S = 0.25
 # While a join is under way, polls are this long, and one call makes them for so long at most.
 JOIN_POLL_S = 1.0
 JOIN_LIMIT_S = 5.0

@@ -91,7 +91,15 @@ def make_producer(settings: KafkaSettings) -> Any:
 def check_topics(consumer: Any, settings: KafkaSettings) -> None:
     """Raise StartError when one of the topics does not exist or can't be seen."""
     for name, topic in settings.topics.model_dump().items():
-        if not consumer.partitions_for_topic(topic):
+        try:
+            found = consumer.partitions_for_topic(topic)
+        except KafkaError as error:
+            # A node that went away since the connection was made, for instance.
+            raise StartError(
+                f"kafka: topics can't be looked up ({error}): check that all brokers of "
+                f"{settings.bootstrap_servers} run, and start again"
+            ) from None
+        if not found:
             raise StartError(
                 f"kafka.topics.{name}: topic {topic!r} does not exist (or may not be described): "
                 "create it, or set another name"

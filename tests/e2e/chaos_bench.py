@@ -58,11 +58,18 @@ class Bench:
         bootstrap, topics = self.bootstrap, self.topics
 
         def done() -> bool:
+            self._start_again()
             committed = committed_offsets(bootstrap, topics.group_id, topics.queries)
             wanted = sum(end_offsets(bootstrap, topics.queries).values())
             return sum(committed.values()) >= (wanted if count is None else count)
 
         await_condition(done, ANSWER_TIMEOUT_S, self.describe)
+
+    def _start_again(self) -> None:
+        """Start workers without a fault again that ended by themselves, as an orchestrator does."""
+        for worker in self.workers:
+            if worker.process.command[-1] == "worker" and worker.process.exit_code in (70, 78):
+                worker.process.start()
 
     def check(self) -> Verdict:
         """Wait until all is committed, and fail unless every event has its answer, once."""

@@ -8,6 +8,7 @@ import pytest
 from kafka.errors import (
     CommitFailedError,
     InvalidProducerEpochError,
+    KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
     OutOfOrderSequenceNumberError,
@@ -16,8 +17,9 @@ from kafka.errors import (
 from kafka.structs import ConsumerGroupMetadata, MemberState
 
 from worker.broker import Lease
-from worker.errors import CommitAbortedError, FencedError, WorkerError
+from worker.errors import CommitAbortedError, FencedError, StartError, WorkerError
 from worker.kafka_broker import KafkaBroker
+from worker.kafka_client import check_topics
 from worker.records import Outgoing, Partition
 from worker.settings import KafkaSettings
 from worker.watchdog import Watchdog
@@ -66,6 +68,11 @@ class Consumer:
         self._state = MemberState.UNJOINED
         self.polls: list[int] = []
         self.closed_within_ms = 0
+        self.rejoins = 0
+        self._coordinator = self  # The client's own, asked for what it has forgotten.
+
+    def request_rejoin(self) -> None:
+        self.rejoins += 1
 
     def poll(self, timeout_ms: int, max_records: int) -> dict[Any, Any]:
         self.polls.append(timeout_ms)
@@ -160,6 +167,7 @@ def test_while_a_join_is_under_way_polls_follow_one_another() -> None:
     assert broker.poll(1, 0.003).moved
     consumer = broker._consumer
     assert len(consumer.polls) == 3
+    assert consumer.rejoins == 2
     assert consumer.polls[0] == 3
     assert min(consumer.polls[1:]) >= 1000
 
@@ -168,8 +176,8 @@ def test_while_a_join_is_under_way_polls_follow_one_another() -> None:
     ("errors", "limit_ms"),
     [
         ({}, 5000),
-        ({"commit_transaction": KafkaError()}, 500),
-        ({"begin_transaction": KafkaError()}, 500),
+        ({"commit_transaction": KafkaError()}, 250),
+        ({"begin_transaction": KafkaError()}, 250),
     ],
 )
 def test_after_a_fatal_error_the_end_is_quick(errors: dict[str, Exception], limit_ms: int) -> None:
@@ -179,3 +187,12 @@ def test_after_a_fatal_error_the_end_is_quick(errors: dict[str, Exception], limi
         broker.commit(RECORDS, OFFSETS, LEASE)
     broker.close()
     assert broker._consumer.closed_within_ms == limit_ms
+
+
+def test_a_node_that_goes_away_at_start_is_said_in_one_line() -> None:
+    class Gone:
+        def partitions_for_topic(self, topic: str) -> set[int]:
+            raise KafkaConnectionError("111 ECONNREFUSED")
+
+    with pytest.raises(StartError, match="topics can't be looked up"):
+        check_topics(Gone(), KafkaSettings())
