@@ -27,6 +27,15 @@ PARTITIONS = 6
 JITTER_S = 0.15
 SETTLE_TIMEOUT_S = 60.0
 
+# Three nodes on a small machine answer late, and every late answer ends a worker.
+UNHURRIED = {
+    "KAFKA__REQUEST_TIMEOUT_MS": "5000",
+    "KAFKA__DELIVERY_TIMEOUT_MS": "8000",
+    "KAFKA__TRANSACTION_TIMEOUT_MS": "10000",
+    "KAFKA__SESSION_TIMEOUT_MS": "6000",
+    "KAFKA__MAX_POLL_INTERVAL_MS": "30000",
+}
+
 Tell = Callable[[str], None]
 
 
@@ -103,7 +112,8 @@ def run(plan: Plan, cluster: KafkaCluster, directory: Path, tell: Tell) -> Outco
     topics = create_topics(cluster, PARTITIONS, PARTITIONS, PARTITIONS, PARTITIONS)
     bootstrap = cluster.bootstrap_servers
     events = make_events(plan.events, plan.seed)
-    settings = quick_settings(bootstrap, topics, tiny_model(directory / plan.name))
+    more = UNHURRIED if plan.nodes > 1 else {}
+    settings = quick_settings(bootstrap, topics, tiny_model(directory / plan.name), **more)
     produce(bootstrap, topics.queries, [event.outgoing() for event in events])
     began_s = time.monotonic()
     with Progress(bootstrap, topics) as progress, Fleet(directory, settings, plan.workers) as fleet:
