@@ -6,6 +6,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
+# Most end-to-end tests wait for a broker, so more workers than cores save time.
+TEST_WORKERS ?= 3
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check format lock bench fuzz audit clean
 
@@ -25,7 +28,7 @@ demo: install  ## real questions through the embedded broker (or KAFKA=host:9092
 	$(BIN)/python -m demo $(if $(KAFKA),--kafka $(KAFKA)) $(if $(REDIS),--redis $(REDIS))
 
 test: install  ## every test that this machine can run; CI=true makes a missing service a failure
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --durations=15 $(TESTS)
 
 check: install manifests  ## format, lint, types, import rule, published schemas, manifests
 	$(BIN)/ruff format --check .

@@ -55,7 +55,9 @@ def test_a_condition_that_never_holds_is_told() -> None:
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_children_end_with_a_program_that_is_killed(tmp_path: Path, ending: signal.Signals) -> None:
     program = (
-        "import sys, time; from pathlib import Path\n"
+        "import signal, sys, time; from pathlib import Path\n"
+        # Whoever runs the tests in the background may have had it ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from tests.services.process import ServiceProcess\n"
         f"child = ServiceProcess('sleeper', {SLEEP!r}, Path({str(tmp_path)!r}))\n"
         "child.start(); print(child.pid, flush=True); time.sleep(600)"
