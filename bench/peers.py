@@ -67,16 +67,16 @@ def _players(folder: Path, sample: Sequence[Question], stack: ExitStack) -> dict
     setting = set_up(folder)
     players: dict[str, Player] = {}
     for precision in ("int8", "fp32"):
-        engine = Engine.open(make_model(folder, precision), LANES)
-        players[f"ours, {precision}"] = Ours(engine)
+        ours = Ours(Engine.open(make_model(folder, precision), LANES))
+        stack.callback(ours.close)
+        players[f"ours, {precision}"] = ours
     with progress("Starting the others", total=len(PEERS)) as advance:
         for kind in PEERS:
             peer = Peer.start(kind, setting)
+            stack.callback(peer.close)
             peer.choose_batch_size(sample)
             players[kind] = peer
             advance(1)
-    for player in players.values():
-        stack.callback(player.close)
     return players
 
 

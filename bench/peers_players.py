@@ -14,6 +14,7 @@ from bench.engine_timing import Timing, timed
 from bench.peers_setup import Setting
 
 START_TIMEOUT_S = 180
+STOP_TIMEOUT_S = 10
 BATCH_SIZES = (8, 32)
 Scores = list[list[float]]
 
@@ -101,7 +102,11 @@ class Peer:
         """See `Player`."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(timeout=30)
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()  # It has answered all that it was asked.
+            self._process.wait()
 
     def _ask(
         self, questions: Sequence[Question], *, one_at_a_time: bool, batch_size: int
