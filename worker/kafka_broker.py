@@ -10,7 +10,6 @@ from kafka.structs import MemberState, OffsetAndMetadata
 
 from worker.broker import Lease, Polled
 from worker.errors import CommitAbortedError, FatalError, FencedError, TransientError
-from worker.kafka_nulls import sendable
 from worker.records import Headers, Outgoing, Partition, Record
 from worker.settings import KafkaSettings
 from worker.watchdog import Watchdog
@@ -185,11 +184,7 @@ class KafkaBroker:
         try:
             futures = [
                 self._producer.send(
-                    record.topic,
-                    sendable(record.value),
-                    key=record.key,
-                    # The client can't write a header without a value: an empty one comes close.
-                    headers=[(name, value or b"") for name, value in record.headers],
+                    record.topic, record.value, key=record.key, headers=list(record.headers)
                 )
                 for record in records
             ]

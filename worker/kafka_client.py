@@ -17,7 +17,7 @@ from kafka.errors import KafkaError
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
 from worker.errors import StartError
-from worker.kafka_nulls import NullSerializer
+from worker.kafka_producer import NullSerializer, Producer
 from worker.settings import KafkaSettings
 
 T = TypeVar("T")
@@ -76,7 +76,7 @@ def make_producer(settings: KafkaSettings) -> Any:
         "acks": "all",
         "value_serializer": NullSerializer(),
     }
-    producer = _connect(settings, lambda: kafka.KafkaProducer(**options))
+    producer = _connect(settings, lambda: Producer(**options))
     try:
         producer.init_transactions()
     except KafkaError as error:

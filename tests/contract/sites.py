@@ -38,8 +38,11 @@ class Site(Protocol):
     def leave(self, member: Broker) -> None:
         """Close a member and know it no longer."""
 
-    def read(self, topic: str) -> list[Seen]:
-        """Return key, value and headers of all committed records, by partition and offset."""
+    def read(self, topic: str, count: int = 0) -> list[Seen]:
+        """Return key, value and headers of all committed records, by partition and offset.
+
+        Waits until there are `count`: Kafka shows a commit to readers a moment after it is done.
+        """
 
     def committed(self) -> dict[int, int]:
         """Return the committed offsets of the topic of queries."""
@@ -78,7 +81,7 @@ class MemorySite:
         member.close()
         self._members = [one for one in self._members if one is not member]
 
-    def read(self, topic: str) -> list[Seen]:
+    def read(self, topic: str, count: int = 0) -> list[Seen]:
         """See `Site`."""
         return [(one.key, one.value, one.headers) for one in self._cluster.read(topic)]
 
@@ -132,8 +135,9 @@ class KafkaSite:
         member.close()
         self._members = [one for one in self._members if one is not member]
 
-    def read(self, topic: str) -> list[Seen]:
+    def read(self, topic: str, count: int = 0) -> list[Seen]:
         """See `Site`."""
+        checker.wait_for_count(self._bootstrap, topic, count)
         found = checker.read_topic(self._bootstrap, topic)
         return [(one.key, one.value, one.headers) for one in found]
 
@@ -173,7 +177,7 @@ def _poll_all(members: Sequence[Broker]) -> bool:
     """Poll each member for a moment; return whether any saw partitions move."""
     moves: list[bool] = []
     threads = [
-        threading.Thread(target=lambda member=member: moves.append(member.poll(1, POLL_S).moved))  # type: ignore[misc]
+        threading.Thread(target=lambda member=member: moves.append(member.poll(1, POLL_S).moved))
         for member in members
     ]
     for thread in threads:
