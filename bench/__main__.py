@@ -9,7 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.engine_bundles import BenchError, make_model
+from bench.engine_bundles import BenchError, make_model, make_plain
+from bench.engine_lengths import at_lengths
 from bench.engine_runs import Amount, Engine, throughput
 from bench.engine_stages import stage_costs
 from bench.engine_texts import Question, Texts, load_texts
@@ -18,6 +19,7 @@ from bench.report_plots import MISSING, plot
 from bench.worker_loads import latencies
 from bench.worker_runs import comparison
 from engine.bundles import Bundle
+from engine.graph import Graph, OnnxGraph
 from schemas.manifests import ModelManifest
 from tests.services.kafka import KafkaCluster
 from tests.services.process import ServiceFailed, ServiceMissing
@@ -36,6 +38,7 @@ WORKER_LANES = 2
 class Plan:
     """How long to measure. Times are on two idle cores."""
 
+    graph_rounds: int
     engine: Amount
     stage_rounds: int
     worker_questions: int
@@ -44,8 +47,8 @@ class Plan:
     load_s: float
 
 
-QUICK = Plan(Amount(2, 8, 50, 5), 3, 8, 2, (0.5,), 8)
-FULL = Plan(Amount(4, 20, 100, 10), 5, 20, 3, (0.25, 0.5, 0.75, 0.9), 25)
+QUICK = Plan(5, Amount(2, 8, 50, 5), 3, 8, 2, (0.5,), 8)
+FULL = Plan(15, Amount(4, 20, 100, 10), 5, 20, 3, (0.25, 0.5, 0.75, 0.9), 25)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -59,7 +62,12 @@ def main(arguments: Sequence[str]) -> int:
             "fp32": make_model(options.out, "fp32"),
         }
         machine, texts = Machine.here(), load_texts()
-        tables = throughput(bundles, texts, plan.engine)
+        graphs: dict[str, Graph] = {
+            **{name: OnnxGraph.open(bundle) for name, bundle in bundles.items()},
+            "plain fp32": make_plain(options.out, bundles["fp32"]),
+        }
+        tables = [at_lengths(graphs, plan.graph_rounds)]
+        tables += throughput(bundles, texts, plan.engine)
         questions = texts.natural(plan.worker_questions, plan.engine.natural_candidates)
         tables += stage_costs(bundles["int8"], questions, plan.stage_rounds)
         if not options.no_worker:

@@ -1,5 +1,6 @@
 """A worker on a real broker, and the application that asks it. Needs Java and Maven."""
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from bench.engine_bundles import BenchError
+from bench.engine_timing import Timing
 from tests.services.kafka import KafkaCluster
 from tests.services.topics import Topics, create_topics
 from tests.services.worker import WorkerProcess, settings_for
@@ -86,7 +88,7 @@ class Service:
 
     worker: WorkerProcess
     application: Application
-    ready_s: float
+    start: Timing
 
     def memory_mib(self, field: str) -> float:
         """Return a field of the worker's memory (`VmRSS`, `VmHWM`) in MiB."""
@@ -97,11 +99,13 @@ class Service:
 
     def cpu_s(self) -> float:
         """Return the CPU time that the worker has used since it began."""
-        ticks = Path(f"/proc/{self.worker.process.pid}/stat").read_text().rsplit(") ", 1)[1].split()
-        return (int(ticks[11]) + int(ticks[12])) / _TICKS_A_SECOND
+        return cpu_s(self.worker)
 
 
-_TICKS_A_SECOND = 100  # Of every Linux, whatever its kernel's own rate.
+def cpu_s(worker: WorkerProcess) -> float:
+    """Return the CPU time that a worker has used since it began."""
+    fields = Path(f"/proc/{worker.process.pid}/stat").read_text().rsplit(") ", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -122,7 +126,8 @@ def running_worker(
     began_s = time.monotonic()
     try:
         worker.start()
-        yield Service(worker, application, time.monotonic() - began_s)
+        ready_s = time.monotonic() - began_s
+        yield Service(worker, application, Timing(ready_s, cpu_s(worker)))
     finally:
         application.close()
         worker.process.terminate()
