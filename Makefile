@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 TEST_WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format lock bench fuzz audit clean
+.PHONY: help install demo test test-long check format lock bench fuzz audit clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | expand -t 12
@@ -28,7 +28,10 @@ demo: install  ## real questions through the embedded broker (or KAFKA=host:9092
 	$(BIN)/python -m demo $(if $(KAFKA),--kafka $(KAFKA)) $(if $(REDIS),--redis $(REDIS))
 
 test: install  ## every test that this machine can run; CI=true makes a missing service a failure
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --durations=15 $(TESTS)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --durations=15 -m "not long" $(TESTS)
+
+test-long: install  ## the tests that wait for time-outs
+	$(BIN)/python -m pytest -m long $(TESTS)
 
 check: install manifests  ## format, lint, types, import rule, published schemas, manifests
 	$(BIN)/ruff format --check .

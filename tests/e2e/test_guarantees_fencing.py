@@ -27,6 +27,9 @@ from worker.records import next_offsets
 from worker.settings import KafkaSettings
 from worker.watchdog import Watchdog
 
+# Each waits for sessions and transactions to time out: `make test-long` runs them, `make test` not.
+pytestmark = pytest.mark.long
+
 Clusters = Callable[..., KafkaCluster]
 EVENTS = 60
 MARGIN_S = 5.0
