@@ -5,8 +5,11 @@ after. Between the two the caller begins the next batch, so that scoring never w
 """
 
 from collections.abc import Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
+from functools import cached_property
 
+from engine.graph import Logits
 from schemas.events import DegradedReason, IndexRef, ModelRef, RankedDocument, Tier
 from worker.admission import FULL, Plan
 from worker.caches import CachedRanking, RankingCache
@@ -92,10 +95,15 @@ class Pending:
     @property
     def done(self) -> bool:
         """Whether `finish` would return at once."""
-        return all(
-            scores.logits.done() and all(flight.logits.done() for flight in scores.flights.values())
-            for scores in self._all
-        )
+        return all(future.done() for future in self._futures)
+
+    def wait(self, timeout_s: float) -> None:
+        """Return once it is done, or when the time is up."""
+        wait(self._futures, timeout_s)
+
+    @cached_property
+    def _futures(self) -> frozenset[Future[Logits]]:
+        return frozenset().union(*(scores.futures for scores in self._all))
 
     @property
     def _all(self) -> list[PendingScores]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import structlog
@@ -51,6 +52,11 @@ class PendingScores:
     bad: Mapping[int, BadRecordError]
     logits: Future[Logits]
     tokens: int
+
+    @cached_property
+    def futures(self) -> frozenset[Future[Logits]]:
+        """What it waits for: its own pairs, and those that an earlier batch has in work."""
+        return frozenset({self.logits, *(flight.logits for flight in self.flights.values())})
 
     def hits(self, request: int) -> int:
         """Return how many pairs of a request came from the cache."""
