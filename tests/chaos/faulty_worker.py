@@ -1,6 +1,6 @@
 """The worker with a producer that fails on demand: `python -m tests.chaos.faulty_worker`.
 
-The worker itself is as it is; only what it gets from kafka-python and ONNX Runtime is wrapped.
+The worker itself is as it is; only its producer and its model are wrapped.
 """
 
 import contextlib
@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import kafka
 from kafka.errors import KafkaError, KafkaTimeoutError
 
 from engine.graph import OnnxGraph
 from tests.chaos.faults import FOLDER, SCORE_MS, UNSAFE, Fault, Signals, Step, fault_of
+from worker import kafka_client
 from worker.__main__ import main
 from worker.kafka_broker import KafkaBroker
 from worker.records import Outgoing
@@ -126,8 +126,8 @@ def do_not_believe() -> None:
 
 if __name__ == "__main__":
     signals = Signals(Path(os.environ[FOLDER]))
-    make_producer = kafka.KafkaProducer
-    kafka.KafkaProducer = lambda **options: FaultyProducer(
+    make_producer: Any = kafka_client.Producer
+    kafka_client.Producer = lambda **options: FaultyProducer(  # type: ignore[misc, assignment]
         make_producer(**options), fault_of(), signals
     )
     if os.environ.get(UNSAFE):
