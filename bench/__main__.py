@@ -48,7 +48,7 @@ class Plan:
 
 
 QUICK = Plan(5, Amount(2, 8, 50, 5), 3, 8, 2, (0.5,), 8)
-FULL = Plan(15, Amount(4, 20, 100, 10), 5, 20, 3, (0.25, 0.5, 0.75, 0.9), 25)
+FULL = Plan(15, Amount(3, 20, 100, 6), 5, 20, 3, (0.25, 0.5, 0.75, 0.9), 25)
 
 
 def main(arguments: Sequence[str]) -> int:

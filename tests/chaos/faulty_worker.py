@@ -126,8 +126,9 @@ def do_not_believe() -> None:
 
 if __name__ == "__main__":
     signals = Signals(Path(os.environ[FOLDER]))
-    make_producer: Any = kafka_client.Producer
-    kafka_client.Producer = lambda **options: FaultyProducer(  # type: ignore[misc, assignment]
+    module: Any = kafka_client
+    make_producer = module.Producer
+    module.Producer = lambda **options: FaultyProducer(
         make_producer(**options), fault_of(), signals
     )
     if os.environ.get(UNSAFE):
