@@ -1,85 +1,82 @@
 """Command line: `python -m training …`."""
 
 import argparse
+import errno
+import importlib
 import json
 import sys
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any
 
-from training.beir import MissingCollectionError
-from training.config import RecipeError
-from training.sources import MissingSourceError
-
-_DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "default.yaml"
+from engine.errors import EngineError
+from export.errors import ExportError
+from training.errors import TrainingError
 
 
-def _parser() -> argparse.ArgumentParser:
+@dataclass(frozen=True)
+class Command:
+    """A step: a module, or `module:object`, with `add_arguments(parser)` and `run(args)`.
+
+    `run` returns what is printed as JSON, or None. The module is imported when its command is
+    called, as torch takes seconds.
+    """
+
+    target: str
+    help: str
+
+    def load(self) -> Any:
+        """Return the module or object."""
+        module, _, name = self.target.partition(":")
+        loaded = importlib.import_module(module)
+        return getattr(loaded, name) if name else loaded
+
+
+# One line a step. What a user can mend is raised as a TrainingError.
+COMMANDS = {
+    "init": Command("training.init_command", "write a commented example plan"),
+    "build-data": Command("training.recipe_commands:build", "default reranker: make its data"),
+    "train-recipe": Command("training.recipe_commands:train", "default reranker: fine-tune it"),
+    "evaluate": Command("training.recipe_commands:evaluate", "an adapter against the retriever"),
+}
+
+
+def _parse(argv: list[str]) -> tuple[argparse.Namespace, Any]:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-
-    build = commands.add_parser("build-data", help="make training data from what is installed")
-    build.add_argument("--out", type=Path, required=True, help="folder to write groups.jsonl.gz to")
-    build.add_argument("--sources", nargs="+", help="only these sources of the recipe")
-    build.add_argument(
-        "--wordnet-dir",
-        type=Path,
-        default=Path("/usr/share/wordnet"),
-        help="folder with WordNet's data.noun (default: %(default)s)",
-    )
-    build.add_argument(
-        "--factbook-dir",
-        type=Path,
-        help="folder with the factbook's JSON (default: the installed package's)",
-    )
-
-    fit = commands.add_parser("train", help="fine-tune an adapter")
-    fit.add_argument("--data", type=Path, required=True, help="what build-data wrote")
-    fit.add_argument("--init", type=Path, help="an adapter to go on from (default: a fresh one)")
-    fit.add_argument("--out", type=Path, required=True, help="folder for the adapter")
-
-    score = commands.add_parser("evaluate", help="retriever alone against reranked, as JSON")
-    score.add_argument("--adapter", type=Path, required=True, help="a PEFT adapter folder")
-    score.add_argument(
-        "--collections", nargs="+", default=["trecqa/test", "trecqa/dev", "med", "cacm"]
-    )
-    score.add_argument(
-        "--cache",
-        type=Path,
-        default=Path("build/retrieved"),
-        help="where the retriever's lists are kept (default: %(default)s)",
-    )
-    score.add_argument("--max-length", type=int, default=512, help="tokens per pair")
-    score.add_argument("--top-k", type=int, default=100, help="candidates to rerank")
-
-    for command in (build, fit, score):
-        command.add_argument(
-            "--config",
-            type=Path,
-            default=_DEFAULT_RECIPE,
-            help="the recipe (default: training/recipes/default.yaml)",
-        )
-        command.add_argument(
-            "--base", type=Path, help="base checkpoint (default: all-MiniLM-L6-v2 as installed)"
-        )
-    return parser
+    called = next((word for word in argv if not word.startswith("-")), None)
+    step: Any = None
+    for name, command in COMMANDS.items():
+        one = commands.add_parser(name, help=command.help, description=command.help)
+        if name == called:
+            step = command.load()
+            step.add_arguments(one)
+    return parser.parse_args(argv), step
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; user mistakes give one message and exit code 2."""
-    args = _parser().parse_args(argv)
-    from training import steps  # noqa: PLC0415 - torch takes seconds, --help must not
-
-    run = {
-        "build-data": steps.build_data,
-        "train": steps.train_adapter,
-        "evaluate": steps.evaluate_adapter,
-    }[args.command]
+    args, step = _parse(sys.argv[1:] if argv is None else argv)
     try:
-        result = run(args)
-    except (RecipeError, MissingSourceError, MissingCollectionError) as e:
-        sys.stderr.write(f"error: {e}\n")
-        return 2
-    sys.stdout.write(json.dumps(result, indent=2) + "\n")
+        result = step.run(args)
+    except (TrainingError, EngineError, ExportError) as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on from here")
+        return 130
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _fail(f"no space left on the disk ({error.filename}): free some, and run again")
+        if error.filename is None:
+            raise
+        return _fail(f"{error.filename}: {error.strerror}")
+    if result is not None:
+        sys.stdout.write(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     return 0
+
+
+def _fail(message: str) -> int:
+    sys.stderr.write(f"error: {message}\n")
+    return 2
 
 
 if __name__ == "__main__":

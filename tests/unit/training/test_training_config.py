@@ -55,6 +55,8 @@ def test_all_mistakes_come_at_once(tmp_path: Path) -> None:
 def test_a_missing_recipe_ends_with_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = main(["train", "--config", str(tmp_path / "none.yaml"), "--data", ".", "--out", "."])
+    code = main(
+        ["train-recipe", "--config", str(tmp_path / "none.yaml"), "--data", ".", "--out", "."]
+    )
     assert code == 2
     assert capsys.readouterr().err.startswith("error: cannot read the recipe")
