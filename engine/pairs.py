@@ -55,12 +55,13 @@ class PairEncoder:
             raise BundleError(f"{tokenizer_json} is not a fast tokenizer: {error}") from None
         tokenizer.no_padding()
         # One token more than fits, so that a cut can be seen from the length alone.
-        tokenizer.enable_truncation(template.max_tokens + 1)
+        tokenizer.enable_truncation(template.max_tokens + 1, direction=template.truncation_side)
         return cls(tokenizer, template)
 
     def encode_query(self, query: str) -> Ids:
         """Return int32 [tokens] without special tokens; raises QueryTooLongError."""
-        ids = self._tokenise([query])[0]
+        template = self.template
+        ids = self._tokenise([template.query_prefix + query + template.query_suffix])[0]
         if len(ids) > self.template.max_query_tokens:
             raise QueryTooLongError(
                 f"the query has more than {self.template.max_query_tokens} tokens, "
@@ -71,7 +72,9 @@ class PairEncoder:
     def encode(self, query: Ids, documents: Sequence[str]) -> list[EncodedPair]:
         """Return one pair for each document, in order."""
         limit = CHARS_PER_TOKEN * self.template.max_tokens
-        tokens = self.documents.look_up([text[:limit] for text in documents], self._tokenise)
+        left = self.template.truncation_side == "left"
+        short = [text[-limit:] if left else text[:limit] for text in documents]
+        tokens = self.documents.look_up(short, self._tokenise_documents)
         head = np.concatenate(
             [self._ids(self.template.prefix), query, self._ids(self.template.infix)]
         )
@@ -79,12 +82,17 @@ class PairEncoder:
         room = self.template.max_tokens - len(head) - len(tail)
         return [
             EncodedPair(
-                ids=np.concatenate([head, ids[:room], tail]),
+                ids=np.concatenate(
+                    [head, ids[max(0, len(ids) - room) :] if left else ids[:room], tail]
+                ),
                 document_start=len(head),
                 truncated=len(ids) > room or len(text) > limit,
             )
             for ids, text in zip(tokens, documents, strict=True)
         ]
+
+    def _tokenise_documents(self, texts: Sequence[str]) -> list[Ids]:
+        return self._tokenise([self.template.document_prefix + text for text in texts])
 
     def _tokenise(self, texts: Sequence[str]) -> list[Ids]:
         encodings = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)

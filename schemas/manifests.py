@@ -41,8 +41,10 @@ class PairTemplate(ManifestPart):
     """How query and document become one sequence of token ids.
 
     `prefix + query[:max_query_tokens] + infix + document + suffix`, all as token ids. Only the
-    document is cut, from its end, so that the whole is at most `max_tokens` long.
+    document is cut, at `truncation_side`, so that the whole is at most `max_tokens` long.
     Token types are 0 up to and including `infix`, and 1 after it where `token_types` is true.
+    The texts `query_prefix`, `query_suffix` and `document_prefix` are tokenised together with what
+    they stand beside: where a word begins decides about its tokens.
     """
 
     prefix: tuple[int, ...]
@@ -51,6 +53,10 @@ class PairTemplate(ManifestPart):
     max_tokens: Annotated[int, Field(ge=8)]
     max_query_tokens: Annotated[int, Field(ge=1)]
     token_types: bool
+    query_prefix: str = ""
+    query_suffix: str = ""
+    document_prefix: str = ""
+    truncation_side: Literal["right", "left"] = "right"
 
 
 class Measures(ManifestPart):
@@ -69,6 +75,31 @@ class Verification(ManifestPart):
     kendall_tau: float = Field(description="Mean over queries of tau-b between both orders.")
     p99_score_difference: float = Field(description="Of the absolute difference of logits.")
     forced: bool = Field(default=False, description="True when written against the gate.")
+    least_ratio: float | None = Field(
+        default=None, description="What the gate asked of NDCG@10, relative to fp32."
+    )
+    tried: tuple[str, ...] = Field(
+        default=(), description="Each recipe that was tried, in order, and what came of it."
+    )
+
+
+class Fusion(ManifestPart):
+    """How the logit and the index's retrieval score become one evidence, in log-odds.
+
+    `logit_scale * logit + retrieval_weight * retrieval_score + bias`, learnt on development sets
+    for the scores of one embedding model, and of no use for any other's.
+    """
+
+    logit_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    retrieval_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    bias: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    embedder: Digest = Field(
+        description="Digest of the embedding model's weights: `embedder.source.digest` of an "
+        "index bundle's manifest. With any other, the logit stands alone."
+    )
+    learnt_on: tuple[str, ...] = Field(
+        default=(), description="The collections; what was learnt can't be judged by them."
+    )
 
 
 class ModelManifest(ManifestPart):
@@ -95,6 +126,9 @@ class ModelManifest(ManifestPart):
     adapter: Source | None = None
     tools: dict[str, str] = Field(description="Versions of the tools that made the bundle.")
     verification: Verification | None = None
+    fusion: Fusion | None = Field(
+        default=None, description="Absent: lists are sorted by the logit alone."
+    )
     files: dict[FileName, BundledFile]
 
 

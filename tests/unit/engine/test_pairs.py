@@ -160,3 +160,31 @@ def test_the_tokenizers_own_settings_are_left_out(tmp_path: Path) -> None:
     (pair,) = other.encode(other.encode_query("word"), [document])
     (expected,) = encoder().encode(encoder().encode_query("word"), [document])
     assert pair.ids.tolist() == expected.ids.tolist()
+
+
+def test_texts_of_the_template_are_tokenised_with_what_they_stand_beside() -> None:
+    plain = encoder()
+    template = plain.template.model_copy(
+        update={"query_prefix": "in", "query_suffix": "side", "document_prefix": "out"}
+    )
+    around = PairEncoder.load(minilm() / "tokenizer.json", template)
+    (pair,) = around.encode(around.encode_query("put"), ["come"])
+    (expected,) = plain.encode(plain.encode_query("inputside"), ["outcome"])
+    assert pair.ids.tolist() == expected.ids.tolist()
+
+
+def test_a_document_may_be_cut_at_its_beginning() -> None:
+    plain = encoder()
+    left = PairEncoder.load(
+        minilm() / "tokenizer.json", plain.template.model_copy(update={"truncation_side": "left"})
+    )
+    words = [f"{number}" for number in range(100_000)]
+    (pair,) = left.encode(left.encode_query("which"), [" ".join(words)])
+    room = MAX_TOKENS - pair.document_start - 1
+    end = reference()(" ".join(words[-40:]), add_special_tokens=False)["input_ids"]
+    assert pair.ids.tolist()[pair.document_start : -1] == end[-room:]
+    assert pair.truncated
+    (short,) = left.encode(left.encode_query("which"), ["a file"])
+    assert (
+        short.ids.tolist() == plain.encode(plain.encode_query("which"), ["a file"])[0].ids.tolist()
+    )
