@@ -24,7 +24,8 @@ What does not:
 - stale generations and fenced producers are not refused;
 - a kafka-python consumer of records written in a transaction needs `check_crcs=False`, or stops
   at `CorruptRecordError` behind the first ended transaction;
-- a second member of a group gets no partitions, and may end in `InvalidRequestError`;
+- a second member of a group is not dealt with reliably: it may get no partitions, get them only
+  after the first one's session, or end in `InvalidRequestError`; use one worker;
 - a topic comes into being when it is first asked for, always with 4 partitions; creating one
   through an admin client times out;
 - a group's first assignment takes 3 seconds, and each further one a second less than the

@@ -1,11 +1,13 @@
 """Bundles and workers for tests on real services."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.e2e.chaos_bench import benches, tiny_bundle  # noqa: F401 - fixtures
 from tests.services.kafka import KafkaCluster
@@ -26,21 +28,33 @@ def export(*arguments: str) -> None:
     )
 
 
+def built_once(factory: pytest.TempPathFactory, name: str, *arguments: str) -> Path:
+    """An export that all processes of a test run share: the first makes it, the others wait.
+
+    An export appears whole or not at all, so that a folder that is there can be used.
+    """
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    path = root / "shared-bundles" / name
+    path.parent.mkdir(exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            export(*arguments, "--out", str(path))
+    return path
+
+
 @pytest.fixture(scope="session")
 def model_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The default reranker as int8."""
-    path = tmp_path_factory.mktemp("bundles") / "model"
-    export("model", "--precision", "int8", "--out", str(path))
-    return path
+    return built_once(tmp_path_factory, "model", "model", "--precision", "int8")
 
 
 @pytest.fixture(scope="session")
 def trecqa_index(tmp_path_factory: pytest.TempPathFactory, data_dir: Callable[[str], Path]) -> Path:
     """An index of the sentences of TREC QA's test split."""
     corpus = data_dir("trecqa/test") / "corpus.jsonl.gz"
-    path = tmp_path_factory.mktemp("bundles") / "index"
-    export("index", "--corpus", str(corpus), "--out", str(path))
-    return path
+    return built_once(tmp_path_factory, "trecqa", "index", "--corpus", str(corpus))
 
 
 @pytest.fixture

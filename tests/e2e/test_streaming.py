@@ -5,6 +5,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from schemas.events import Impression, QueryEvent, RankedList
 from tests.checker import (
     Outgoing,
@@ -43,6 +45,8 @@ def events(texts: list[str], count: int) -> list[Outgoing]:
     ]
 
 
+# Two thousand events of 100 candidates take minutes on a busy machine.
+@pytest.mark.timeout(900)
 def test_two_thousand_events_through_a_restart_and_two_workers(
     kafka: KafkaCluster,
     topics: Callable[..., Topics],
@@ -60,7 +64,7 @@ def test_two_thousand_events_through_a_restart_and_two_workers(
     # The restart comes while events of the first half wait.
     produce(bootstrap, names.queries, asked[: EVENTS // 2])
     first = start_worker(names, **options)
-    wait_for_count(bootstrap, names.results, 1, timeout_s=240)
+    wait_for_count(bootstrap, names.results, 1, timeout_s=420)
     first.process.terminate()
     assert len(read_topic(bootstrap, names.results)) < EVENTS // 2, "the restart came too late"
 
@@ -74,7 +78,7 @@ def test_two_thousand_events_through_a_restart_and_two_workers(
         lambda: "the workers do not share the partitions",
     )
     produce(bootstrap, names.queries, asked[EVENTS // 2 :])
-    wait_for_count(bootstrap, names.results, EVENTS, timeout_s=240)
+    wait_for_count(bootstrap, names.results, EVENTS, timeout_s=420)
     ends = end_offsets(bootstrap, names.queries)
     await_condition(
         lambda: committed_offsets(bootstrap, names.group_id, names.queries) == ends,

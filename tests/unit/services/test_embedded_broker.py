@@ -3,14 +3,13 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from threading import Event, Thread
 from typing import Any
 
 import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
-from kafka.errors import CorruptRecordError, InvalidRequestError
+from kafka.errors import CorruptRecordError
 
 from demo.broker import KAFKA_PYTHON_SETTINGS, PARTITIONS, EmbeddedBroker
 from tests.checker import Outgoing, produce, read_topic
@@ -68,11 +67,6 @@ def read(consumer: KafkaConsumer, count: int, timeout_s: float = 30) -> list[Any
             records.extend(batch)
         assert time.monotonic() < deadline, f"{len(records)} of {count} records came"
     return records
-
-
-def poll_until(consumer: KafkaConsumer, left: Event) -> None:
-    while not left.is_set():
-        consumer.poll(500)
 
 
 def transactional(new_producer: NewProducer, name: str = "worker") -> KafkaProducer:
@@ -171,24 +165,3 @@ def test_transactional_records_are_read_without_checksums_only(
         return
     with pytest.raises(CorruptRecordError):
         read(consumer, 2)
-
-
-@pytest.mark.slow
-def test_a_second_member_gets_nothing(broker: EmbeddedBroker, new_consumer: NewConsumer) -> None:
-    produce(broker.bootstrap_servers, "queries", [Outgoing(b"q-1", b"what?")])
-    quick = {"group_id": "workers", "session_timeout_ms": 3000, "heartbeat_interval_ms": 500}
-    first, second = new_consumer(**quick), new_consumer(**quick)
-    first.subscribe(["queries"])
-    read(first, 1)
-    left = Event()
-    others = Thread(target=poll_until, args=(first, left))
-    others.start()
-    second.subscribe(["queries"])
-    try:
-        # It may also be told that its request was invalid; either way it gets no work.
-        with pytest.raises((InvalidRequestError, AssertionError)):
-            read(second, 1, timeout_s=8)
-    finally:
-        left.set()
-        others.join()
-    assert not second.assignment()
