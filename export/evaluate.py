@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.bundles import Bundle, open_index, open_model
+from engine.fusion import fusion_for
 from engine.index import Retriever
 from engine.score import Scorer
 from export.corpus import Collection, open_collection
@@ -116,8 +117,9 @@ def evaluate(
             candidates = find_candidates(retriever, collection, source, top_k)
         retriever.close()
     scorer = Scorer.open(model, processors())
+    fusion = fusion_for(model.manifest, index.manifest)
     with _timed(timings, "rerank"):
-        reranked = rerank(scorer, collection.queries, candidates)
+        reranked = rerank(scorer, collection.queries, candidates, fusion)
     scorer.close()
     return {
         "collection": collection.name,
@@ -131,6 +133,7 @@ def evaluate(
             "precision": model.manifest.precision,
         },
         "index": {"name": index.manifest.name, "digest": index.digest},
+        "fusion": None if fusion is None else fusion.model_dump(mode="json"),
         "pairs": {
             "scored": reranked.scored_pairs,
             "truncated": reranked.truncated_pairs,

@@ -25,12 +25,26 @@ def measure(judgements: Judgements, rankings: Rankings) -> dict[str, float]:
         for query_id, grades in judgements.items()
         for doc_id, grade in grades.items()
     ]
+    values = ir_measures.calc_aggregate(list(MEASURES.values()), qrels, _run(rankings))
+    return {name: float(values[key]) for name, key in MEASURES.items()}
+
+
+def ndcg_of_many(judgements: Judgements, rankings: Sequence[Rankings]) -> list[float]:
+    """Return the mean NDCG@10 of each of many rankings by the same judgements, as `measure`."""
+    qrels = [
+        ir_measures.Qrel(query_id, doc_id, grade)
+        for query_id, grades in judgements.items()
+        for doc_id, grade in grades.items()
+    ]
+    evaluator = ir_measures.evaluator([nDCG @ 10], qrels)
+    return [float(evaluator.calc_aggregate(_run(one))[nDCG @ 10]) for one in rankings]
+
+
+def _run(rankings: Rankings) -> list[ir_measures.ScoredDoc]:
     # The place stands for the score: trec_eval sorts by score itself, as 32-bit numbers and ties
     # by id, which would be another order than the one to be judged.
-    run = [
+    return [
         ir_measures.ScoredDoc(query_id, doc_id, float(-place))
         for query_id, ranking in rankings.items()
         for place, doc_id in enumerate(ranking)
     ]
-    values = ir_measures.calc_aggregate(list(MEASURES.values()), qrels, run)
-    return {name: float(values[key]) for name, key in MEASURES.items()}

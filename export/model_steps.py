@@ -23,6 +23,7 @@ from export.checkpoint import (
 )
 from export.errors import UnsupportedPrecisionError
 from export.families import Encoder, encoder_of
+from export.fusion import read_fusion
 from export.graph_writer import save
 from export.int8.babble import babble
 from export.int8.choose import ALPHAS, Trial, int8_graph
@@ -200,5 +201,6 @@ def _describe(
         adapter=adapter.source if adapter else None,
         tools=tool_versions(),
         verification=made.verification,
+        fusion=read_fusion(adapter.path if adapter else checkpoint.path),
         files={},
     )

@@ -8,10 +8,12 @@ from typing import Literal
 import numpy as np
 
 from engine.errors import QueryTooLongError
+from engine.fusion import fuse
 from engine.index import Hit, Retriever
 from engine.score import ScoredPair, Scorer
 from export.bars import progress
 from export.corpus import Collection, CorpusError
+from schemas.manifests import Fusion
 
 CandidateSource = Literal["retrieved", "judged"]
 Candidates = dict[str, list[Hit]]
@@ -65,8 +67,15 @@ def find_candidates(
     return candidates
 
 
-def rerank(scorer: Scorer, queries: dict[str, str], candidates: Candidates) -> Reranked:
+def rerank(
+    scorer: Scorer,
+    queries: dict[str, str],
+    candidates: Candidates,
+    fusion: Fusion | None = None,
+) -> Reranked:
     """Return the candidates by the model's logit, best first; ties as retrieved.
+
+    With `fusion` by the evidence of logit and retrieval score, as the worker does.
 
     A query that is too long for the model keeps its order, as do pairs that can't be scored, after
     the others.
@@ -82,7 +91,7 @@ def rerank(scorer: Scorer, queries: dict[str, str], candidates: Candidates) -> R
                 if query_id in readable:
                     scored = [next(scores) for _ in hits]
                     _count(result, scored)
-                    hits = _sort(hits, scored)
+                    hits = _sort(hits, scored, fusion)
                 else:
                     result.too_long_queries += 1
                 result.rankings[query_id] = [hit.doc_id for hit in hits]
@@ -148,8 +157,10 @@ def _fits(scorer: Scorer, query: str) -> bool:
     return True
 
 
-def _sort(hits: Sequence[Hit], scored: Sequence[ScoredPair]) -> list[Hit]:
+def _sort(hits: Sequence[Hit], scored: Sequence[ScoredPair], fusion: Fusion | None) -> list[Hit]:
     logits = [-math.inf if math.isnan(pair.logit) else pair.logit for pair in scored]
+    if fusion is not None:
+        logits = fuse(fusion, logits, [hit.score for hit in hits])
     order = sorted(range(len(hits)), key=lambda place: (-logits[place], hits[place].rank))
     return [hits[place] for place in order]
 

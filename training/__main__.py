@@ -37,6 +37,7 @@ COMMANDS = {
     "build-data": Command("training.recipe_commands:build", "default reranker: make its data"),
     "train-recipe": Command("training.recipe_commands:train", "default reranker: fine-tune it"),
     "evaluate": Command("training.recipe_commands:evaluate", "an adapter against the retriever"),
+    "fuse": Command("training.fuse", "learn how much the retrieval score counts beside the logit"),
 }
 
 

@@ -10,6 +10,7 @@ import onnxruntime as ort
 
 from engine.bundles import Bundle, open_index, open_model
 from engine.errors import BundleError
+from engine.fusion import fusion_for
 from engine.graph import OnnxGraph
 from engine.index import Retriever as IndexEngine
 from engine.lanes import Lanes
@@ -147,13 +148,15 @@ def ref_of(bundle: Bundle[ModelManifest]) -> ModelRef:
 def build_engine(settings: Settings, bundles: Bundles, store: Store) -> Engine:
     """Load models and index, and build what answers queries; raises StartError."""
     count = lanes_of(settings)
+    manifest = None if bundles.index is None else bundles.index.manifest
     small: SmallModel | None = None
     small_lanes: Lanes | None = None
     try:
         scorer, lanes = _scorer(settings, bundles.model, store)
         if bundles.small_model is not None:
             small_scorer, small_lanes = _scorer(settings, bundles.small_model, store)
-            small = SmallModel(small_scorer, ref_of(bundles.small_model))
+            fusion = fusion_for(bundles.small_model.manifest, manifest)
+            small = SmallModel(small_scorer, ref_of(bundles.small_model), fusion)
         retriever = _retriever(settings, bundles, count)
     except BundleError as error:
         raise StartError(str(error)) from None
@@ -168,6 +171,7 @@ def build_engine(settings: Settings, bundles: Bundles, store: Store) -> Engine:
         clock=SystemClock(),
         always_text=settings.feedback.text == "always",
         small=small,
+        fusion=fusion_for(bundles.model.manifest, manifest),
     )
     return Engine(reranker, lanes, small_lanes)
 

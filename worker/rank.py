@@ -2,18 +2,38 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from engine.fusion import fuse
 from schemas.events import RankedDocument
+from schemas.manifests import Fusion
 from worker.candidates import Candidate
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What the model says of a pair; `logit` is finite, `truncated` as in `RankedDocument`."""
+    """What is said of a pair: the model's logit, or once fused, the evidence in its place.
+
+    `logit` is finite, `truncated` as in `RankedDocument`.
+    """
 
     logit: float
     truncated: bool
+
+
+def with_retrieval(
+    fusion: Fusion | None, candidates: Sequence[Candidate], scores: Sequence[Score]
+) -> Sequence[Score]:
+    """Return the first candidates' scores with their retrieval scores fused in, where they may be.
+
+    What is cached is the logit: fusing costs nothing, and a logit is of use without an index.
+    """
+    if fusion is None:
+        return scores
+    logits = [score.logit for score in scores]
+    retrieved = [candidate.retrieval_score for candidate in candidates[: len(scores)]]
+    fused = fuse(fusion, logits, retrieved)
+    return [replace(score, logit=each) for score, each in zip(scores, fused, strict=True)]
 
 
 def rank(

@@ -11,13 +11,14 @@ from functools import cached_property
 
 from engine.graph import Logits
 from schemas.events import DegradedReason, IndexRef, ModelRef, RankedDocument, Tier
+from schemas.manifests import Fusion
 from worker.admission import FULL, Plan
 from worker.caches import CachedRanking, RankingCache
 from worker.candidates import Candidate, Retriever, find, inline
 from worker.clock import Clock
 from worker.decode import Query
 from worker.errors import BadRecordError
-from worker.rank import Score, rank
+from worker.rank import Score, rank, with_retrieval
 from worker.scoring import PairRequest, PairScorer, PendingScores, Scores
 
 
@@ -101,6 +102,11 @@ class Pending:
         """Return once it is done, or when the time is up."""
         wait(self._futures, timeout_s)
 
+    def stop(self) -> None:
+        """Score no more: what is not scored by now is answered in retrieval order."""
+        for scores in self._all:
+            scores.logits.stop()
+
     @cached_property
     def _futures(self) -> frozenset[Future[Logits]]:
         return frozenset().union(*(scores.futures for scores in self._all))
@@ -116,11 +122,15 @@ class SmallModel:
 
     scorer: PairScorer
     model: ModelRef
+    fusion: Fusion | None = None
 
 
 @dataclass(frozen=True)
 class Reranker:
-    """Answers batches of queries; what `python -m worker` and `python -m worker rank` share."""
+    """Answers batches of queries; what `python -m worker` and `python -m worker rank` share.
+
+    `fusion` is for candidates that the retriever found, and None where it was learnt for another.
+    """
 
     scorer: PairScorer
     retriever: Retriever | None
@@ -129,6 +139,7 @@ class Reranker:
     clock: Clock
     always_text: bool = False
     small: SmallModel | None = None
+    fusion: Fusion | None = None
 
     def begin(self, queries: Sequence[Query], plans: Sequence[Plan] | None = None) -> Pending:
         """Find candidates, look scores up, hand unknown pairs to the lanes.
@@ -157,6 +168,9 @@ class Reranker:
         for number, item in enumerate(pending.work):
             if small_scores is not None and item.plan.small:
                 outcomes.append(self._by_small(pending, number, item, small_scores))
+                continue
+            if number in scores.late and item.error is None and number not in scores.bad:
+                outcomes.append(self._answer(pending, _too_late(item), [], 0))
                 continue
             error = item.error or scores.bad.get(number)
             if error is None and not scores.scorer_failed:
@@ -204,8 +218,7 @@ class Reranker:
             return Rejection(item.query, item.error)
         found = [score for score in scores.of_request[number] if score is not None]
         if number in scores.bad or len(found) < len(item.to_score):
-            unscored = replace(item, plan=Plan(0, item.plan.reason))
-            return self._answer(pending, unscored, [], 0)
+            return self._answer(pending, _too_late(item), [], 0)
         hits = 0 if pending.small_scores is None else pending.small_scores.hits(number)
         return self._answer(pending, item, found, hits)
 
@@ -257,6 +270,9 @@ class Reranker:
         hits = hits if item.cached is None else len(scores)
         tier = _tier(item.plan, len(scores), len(item.candidates))
         by_small = self.small if item.plan.small and len(scores) else None
+        if event.candidates is None:
+            fusion = self.fusion if by_small is None else by_small.fusion
+            scores = with_retrieval(fusion, item.candidates, scores)
         wall, now = self.clock.now(), self.clock.monotonic()
         total = max(0.0, wall - item.query.record.timestamp_ms / 1000)
         return Answer(
@@ -294,6 +310,12 @@ def _unscorable(
         if score is None:
             return BadRecordError(f"candidate {candidate.retrieval_rank} could not be scored")
     return None
+
+
+def _too_late(item: _Work) -> _Work:
+    """Those of its pairs that were scored in time are any: they make no order of their own."""
+    reason: DegradedReason = "overload" if item.query.event.deadline_ms is None else "deadline"
+    return replace(item, plan=Plan(0, item.plan.reason or reason))
 
 
 def _without_scores(item: _Work) -> _Work:
