@@ -15,16 +15,17 @@ COPY demo ./demo
 COPY bench ./bench
 
 FROM build AS build-worker
-# `gpu` in its place needs an image with CUDA's and cuDNN's libraries below; `cpu,qdrant` and
-# `cpu,remote` add what their names say.
-ARG EXTRAS=cpu
+# `s3` is for bundles out of an object store, `gs` the same for Google's, `qdrant` for candidates
+# from Qdrant. `gpu` in place of `cpu` brings CUDA's libraries, and leaves the driver to the node:
+#   docker build --build-arg EXTRAS=gpu,s3 -t ghcr.io/kafka-reranker/worker:0.1.0-gpu .
+ARG EXTRAS=cpu,s3
 # The lock constrains the versions; only what the worker needs is installed.
 RUN uv venv /opt/venv && \
     uv pip install --python /opt/venv/bin/python -c requirements.lock ".[${EXTRAS}]"
 
 FROM build AS build-export
 RUN uv venv /opt/venv && \
-    uv pip install --python /opt/venv/bin/python -c requirements.lock ".[cpu,export]"
+    uv pip install --python /opt/venv/bin/python -c requirements.lock ".[cpu,export,s3]"
 
 FROM python:3.11-slim AS runtime
 RUN groupadd --gid 10001 reranker && useradd --uid 10001 --gid 10001 --no-create-home reranker

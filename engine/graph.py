@@ -15,6 +15,9 @@ from schemas.manifests import ModelManifest
 
 Logits = NDArray[np.float32]
 
+# Providers that need CUDA's libraries.
+GPU_PROVIDERS = frozenset({"CUDAExecutionProvider", "TensorrtExecutionProvider"})
+
 
 class Graph(Protocol):
     """Runs one batch: the boundary to the inference runtime. Safe to call from many threads."""
@@ -40,6 +43,7 @@ class OnnxGraph:
         """
         manifest, file = bundle.manifest, bundle.file("model.onnx")
         try:
+            _load_gpu_libraries(providers)
             session = ort.InferenceSession(
                 str(file),
                 _session_options(),
@@ -68,6 +72,15 @@ class OnnxGraph:
         if not self.token_types:
             return np.zeros_like(ids)
         return (np.arange(ids.shape[1]) >= document_start[:, None]).astype(np.int64)
+
+
+def _load_gpu_libraries(providers: Sequence[str]) -> None:
+    """Load CUDA's and cuDNN's libraries out of their packages, before the first session.
+
+    ONNX Runtime looks only where the system's libraries are, and finds none in a slim image.
+    """
+    if GPU_PROVIDERS.intersection(providers):
+        ort.preload_dlls()
 
 
 def _check_names(session: ort.InferenceSession, manifest: ModelManifest, file: Path) -> None:

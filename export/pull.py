@@ -1,4 +1,7 @@
-"""`python -m export pull`: a bundle from an address, checked on arrival."""
+"""`python -m export pull`: a bundle from an address, checked on arrival.
+
+Needs the extra [remote] and nothing of [export]: init containers run it in the worker's image.
+"""
 
 import argparse
 import re
@@ -6,9 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from engine.errors import BundleError
 from engine.remote import RemoteBundle, fetch_files, is_address, open_remote, shown
 from export.bars import progress
 from export.errors import ExportError
+from export.inspect import open_any
 from export.seal import place, staging_beside
 from schemas.manifests import SHA256
 
@@ -19,7 +24,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
         "pull",
         help="a bundle from an address, checked on arrival",
         description="Downloads a bundle beside --out, checks every file against the manifest, and "
-        "renames it. A download that is interrupted leaves nothing.",
+        "renames it. A download that is interrupted leaves nothing. Where --out is that bundle "
+        "already, whole, nothing is downloaded.",
     )
     parser.add_argument("address", metavar="ADDRESS", help="file://, s3://, gs://, hf://OWNER/NAME")
     parser.add_argument(
@@ -36,12 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise ExportError(f"{shown(arguments.address)} is not an address: write file://, s3://, …")
     if arguments.digest is not None and not re.match(SHA256, arguments.digest):
         raise ExportError("--digest is sha256: and 64 hex digits, as `export inspect` prints it")
-    with staging_beside(arguments.out, force=arguments.force) as staging:
-        bundle = open_remote(arguments.address)
-        _check_digest(bundle, arguments.digest)
-        with progress("downloading, bytes", bundle.size_bytes) as advance:
-            fetch_files(bundle, staging, advance)
-        place(staging, arguments.out)
+    bundle = open_remote(arguments.address)
+    _check_digest(bundle, arguments.digest)
+    if not _is_there(bundle, arguments.out):
+        _download(bundle, arguments.out, force=arguments.force)
     sys.stdout.write(f"{bundle.manifest.kind} {bundle.manifest.name} {bundle.digest}\n")
     return 0
 
@@ -53,3 +57,21 @@ def _check_digest(bundle: RemoteBundle, wanted: str | None) -> None:
             f"{bundle.folder.shown} is {bundle.digest}, and {wanted} was asked for: pull from "
             "where that bundle is, or set --digest"
         )
+
+
+def _is_there(bundle: RemoteBundle, out: Path) -> bool:
+    """Tell whether `out` is this bundle, with every file as it must be.
+
+    An init container that runs a second time finds what the first has fetched.
+    """
+    try:
+        return open_any(out).digest == bundle.digest
+    except BundleError:
+        return False
+
+
+def _download(bundle: RemoteBundle, out: Path, *, force: bool) -> None:
+    with staging_beside(out, force=force) as staging:
+        with progress("downloading, bytes", bundle.size_bytes) as advance:
+            fetch_files(bundle, staging, advance)
+        place(staging, out)

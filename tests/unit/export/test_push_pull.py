@@ -142,6 +142,22 @@ def test_what_is_there_is_replaced_only_by_force(
     assert (tmp_path / "back" / "model.onnx").read_text() == "weights"
 
 
+def test_a_pull_of_what_is_there_does_nothing(
+    bundle: Path, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "back"
+    main(["push", str(bundle), address])
+    main(["pull", address, "--out", str(out)])
+
+    with monkeypatch.context() as patch:
+        patch.setattr("export.pull.fetch_files", None)
+        assert main(["pull", address, "--out", str(out), "--force"]) == 0
+    (out / "model.onnx").write_text("Weights")
+    assert main(["pull", address, "--out", str(out)]) == 1
+    assert main(["pull", address, "--out", str(out), "--force"]) == 0
+    assert (out / "model.onnx").read_text() == "weights"
+
+
 @pytest.mark.parametrize("words", [["push", "{}", "plain"], ["pull", "plain", "--out", "{}/out"]])
 def test_a_plain_path_is_no_address(bundle: Path, words: list[str], capsys: Any) -> None:
     assert main([word.format(bundle) for word in words]) == 1
