@@ -4,6 +4,7 @@ All lanes run the same ONNX Runtime session, so there is one copy of the weights
 operators use one thread runs on the thread that calls it, and may be called by many at once.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Sequence
@@ -19,13 +20,28 @@ from engine.graph import Graph, Logits
 from engine.pairs import EncodedPair
 
 
+class Scoring(Future[Logits]):
+    """The logits of pairs that were handed in together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stopped = False
+
+    def stop(self) -> None:
+        """Score no more of it: it is done with the model batches that are under way.
+
+        NaN stands for what was not scored then.
+        """
+        self.stopped = True
+
+
 class _Job:
     """Pairs that were handed in together. The lane that finishes the last batch sets the future."""
 
     def __init__(self, pairs: Sequence[EncodedPair], batches: int) -> None:
         self.pairs = pairs
         self.logits: Logits = np.full(len(pairs), np.nan, dtype=np.float32)
-        self.future: Future[Logits] = Future()
+        self.future = Scoring()
         self._left = batches
         self._lock = threading.Lock()
 
@@ -60,10 +76,10 @@ class Lanes:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, pairs: Sequence[EncodedPair]) -> Future[Logits]:
+    def submit(self, pairs: Sequence[EncodedPair]) -> Scoring:
         """Return a future of float32 [pairs]; NaN where a pair could not be scored, even alone.
 
-        A cancelled future's batches that have not begun are skipped.
+        Batches of a cancelled or stopped future that have not begun are skipped.
         """
         batches = plan_batches([len(pair.ids) for pair in pairs])
         job = _Job(pairs, len(batches))
@@ -93,7 +109,7 @@ class Lanes:
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
             job, batch = item
-            if not job.future.cancelled():
+            if not job.future.cancelled() and not job.future.stopped:
                 began = time.perf_counter()
                 self._score(job, batch)
                 self._count(job, batch, time.perf_counter() - began)
@@ -108,15 +124,21 @@ class Lanes:
             )
 
     def _score(self, job: _Job, batch: NDArray[np.intp]) -> None:
-        """Score a batch; where that fails, halve it until the bad pair stands alone."""
-        pairs = [job.pairs[position] for position in batch]
-        try:
-            job.logits[batch] = self._graph(
+        """Score a batch; what fails is halved until the bad pair stands alone."""
+        job.logits[batch] = self._logits([job.pairs[position] for position in batch])
+        failed = batch[~np.isfinite(job.logits[batch])]
+        if len(batch) > 1 and len(failed):
+            for half in np.array_split(failed, 2):
+                if len(half):
+                    self._score(job, half)
+
+    def _logits(self, pairs: Sequence[EncodedPair]) -> Logits:
+        """Return the logits of one model batch; NaN for all when it fails."""
+        with contextlib.suppress(Exception):
+            logits = self._graph(
                 np.stack([pair.ids for pair in pairs]).astype(np.int64),
                 np.asarray([pair.document_start for pair in pairs], dtype=np.int64),
             )
-        except Exception:
-            if len(batch) > 1:
-                middle = len(batch) // 2
-                self._score(job, batch[:middle])
-                self._score(job, batch[middle:])
+            if logits.shape == (len(pairs),):
+                return logits
+        return np.full(len(pairs), np.nan, dtype=np.float32)

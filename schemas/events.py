@@ -16,6 +16,10 @@ MAX_QUERY_CHARS = 16_384
 MAX_DEADLINE_MS = 86_400_000
 # Headers of a dead letter that are the worker's own begin with it.
 DEAD_LETTER_PREFIX = "dlq."
+VALUE_OMITTED = "dlq.value.omitted"
+HEADERS_OMITTED = "dlq.headers.omitted"
+KEY_OMITTED = "dlq.key.omitted"
+REPLAYS = "dlq.replays"
 
 NonEmpty = Annotated[str, Field(min_length=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -206,7 +210,9 @@ feedback_adapter: TypeAdapter[Impression | Click | Judgement] = TypeAdapter(Feed
 class DeadLetterHeaders(Event):
     """Headers that the worker adds to a dead letter; key, value and other headers are the original.
 
-    Each is UTF-8 text. `dlq.error.message` holds at most 1,024 bytes and never the record's value.
+    Where the topic takes less than the record has, value, other headers and key are left out in
+    this order, and `dlq.*.omitted` say so. Each is UTF-8 text. `dlq.error.message` holds at most
+    1,024 bytes and never the record's value.
     """
 
     model_config = ConfigDict(validate_by_name=True)
@@ -218,8 +224,25 @@ class DeadLetterHeaders(Event):
     error_class: str = Field(alias="dlq.error.class")
     error_message: str = Field(alias="dlq.error.message")
     worker: str = Field(alias="dlq.worker")
-    value_omitted: int | None = Field(default=None, alias="dlq.value.omitted", exclude_if=_is_none)
-    replays: int | None = Field(default=None, alias="dlq.replays", exclude_if=_is_none)
+    value_omitted: int | None = Field(
+        default=None,
+        alias=VALUE_OMITTED,
+        exclude_if=_is_none,
+        description="Bytes of the value, which was too large for the topic.",
+    )
+    headers_omitted: int | None = Field(
+        default=None,
+        alias=HEADERS_OMITTED,
+        exclude_if=_is_none,
+        description="How many of the record's headers were too large for the topic.",
+    )
+    key_omitted: int | None = Field(
+        default=None,
+        alias=KEY_OMITTED,
+        exclude_if=_is_none,
+        description="Bytes of the key, which was too large for the topic.",
+    )
+    replays: int | None = Field(default=None, alias=REPLAYS, exclude_if=_is_none)
 
     @classmethod
     def of(cls, headers: Iterable[tuple[str, bytes | None]]) -> "DeadLetterHeaders":

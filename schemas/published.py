@@ -14,6 +14,10 @@ from pydantic_core import core_schema
 
 from schemas.compatibility import Direction
 from schemas.events import (
+    HEADERS_OMITTED,
+    KEY_OMITTED,
+    REPLAYS,
+    VALUE_OMITTED,
     Click,
     DeadLetterHeaders,
     FeedbackEvent,
@@ -46,12 +50,22 @@ _NAMES_BOTH_SIDES = [
 
 # Headers that are not on every dead letter.
 _ONLY_SOMETIMES = {
-    "dlq.value.omitted": {
+    VALUE_OMITTED: {
         "description": "How many bytes the value had, where it was too large for this topic.",
         "type": "string",
         "pattern": "^[0-9]+$",
     },
-    "dlq.replays": {
+    HEADERS_OMITTED: {
+        "description": "How many headers the record had, where they were too large for this topic.",
+        "type": "string",
+        "pattern": "^[0-9]+$",
+    },
+    KEY_OMITTED: {
+        "description": "How many bytes the key had, where it was too large for this topic.",
+        "type": "string",
+        "pattern": "^[0-9]+$",
+    },
+    REPLAYS: {
         "description": "How often `python -m worker replay` has sent the record again before.",
         "type": "string",
         "pattern": "^[0-9]+$",

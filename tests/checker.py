@@ -28,6 +28,8 @@ _COORDINATOR_COMES = {
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
 }
+_LEADER_COMES = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
+_POLL_S = 0.05
 Headers = tuple[tuple[str, bytes | None], ...]
 
 
@@ -290,11 +292,21 @@ def _assign_all(consumer: Consumer, topic: str) -> dict[int, int]:
     """Assigns all partitions from their beginning, and returns their ends of this moment."""
     ends = {}
     for partition in _partitions(consumer, topic):
-        place = TopicPartition(topic, partition)
-        _, end = consumer.get_watermark_offsets(place, timeout=_REQUEST_TIMEOUT_S)
-        ends[partition] = end
+        ends[partition] = _end(consumer, TopicPartition(topic, partition))
     consumer.assign([TopicPartition(topic, partition, 0) for partition in ends])
     return ends
+
+
+def _end(consumer: Consumer, place: TopicPartition) -> int:
+    """The end of a partition, once it has a leader: after a restart it has none for a moment."""
+    deadline = time.monotonic() + _REQUEST_TIMEOUT_S
+    while True:
+        try:
+            return int(consumer.get_watermark_offsets(place, timeout=_REQUEST_TIMEOUT_S)[1])
+        except KafkaException as error:
+            if error.args[0].code() not in _LEADER_COMES or time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL_S)
 
 
 def _messages(consumer: Consumer, deadline: float) -> Iterator[Message]:

@@ -1,9 +1,12 @@
 """`python -m worker`: run it, rank lines without Kafka, replay dead letters, verify bundles."""
 
 import argparse
+import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
+from typing import NoReturn
 
 from pydantic import ValidationError
 from pydantic_settings import CliSettingsSource, SettingsError
@@ -36,6 +39,10 @@ Read query events as JSON lines from standard input, write ranked lists to stand
   echo '{"query_id": "1", "query": "how do I read a file?"}' |
     python -m worker rank --model-bundle build/model --index-bundle build/index
 """
+
+
+# What Python may take to end, once all is said and done.
+END_LIMIT_S = 5.0
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -110,5 +117,13 @@ def _stop_on_signals(loop: Loop) -> None:
         signal.signal(number, lambda *_: loop.stop())
 
 
+def end(code: int) -> NoReturn:
+    """Exit, and soon: a thread that hangs in a library must not keep a process that has ended."""
+    limit = threading.Timer(END_LIMIT_S, os._exit, [code])
+    limit.daemon = True
+    limit.start()
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end(main(sys.argv[1:]))

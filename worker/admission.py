@@ -147,6 +147,24 @@ class Admission:
             self._doubt(limit)
         return plans
 
+    def stop_after_s(
+        self, queries: Sequence[Query], plans: Sequence[Plan], now_s: float
+    ) -> float | None:
+        """Return in how many seconds scoring must end, whatever was scored by then.
+
+        Plans follow from measured speed, and a machine may become slower than it was. None: a
+        query without a deadline is scored whole, however long it takes.
+        """
+        budgets = [
+            self._budget_s(query, now_s)[0]
+            for query, plan in zip(queries, plans, strict=True)
+            if plan.limit != 0
+        ]
+        bound = [budget for budget in budgets if budget is not None]
+        if not bound or len(bound) < len(budgets):
+            return None
+        return min(bound) - self._overhead_s
+
     def _limit(
         self,
         wanted: Sequence[int],

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
+import numpy as np
 import onnxruntime as ort
 
 from engine.bundles import Bundle, open_index, open_model
@@ -79,7 +80,8 @@ def build_loop(settings: Settings) -> Loop:
     """Build the worker and start its HTTP server; raises StartError."""
     clock = SystemClock()
     bundles = open_bundles(settings)
-    metrics = Metrics(bundles.model_ref, bundles.index_ref)
+    small = None if bundles.small_model is None else ref_of(bundles.small_model)
+    metrics = Metrics(bundles.model_ref, bundles.index_ref, small)
     store = open_store(settings.redis, metrics.cache_failures.inc)
     engine = build_engine(settings, bundles, store)
     broker = connect(settings)
@@ -182,15 +184,22 @@ def _scorer(
     """Load a model and warm it up. Its digest is in its keys, so models share no scores."""
     encoder = PairEncoder.open(bundle)
     lanes = Lanes(_graph(settings, bundle), lanes_of(settings))
-    warm_up(encoder, lanes)
+    if not warm_up(encoder, lanes):
+        raise BundleError(
+            f"bundle {bundle.path} gives scores that are no finite numbers: export it again, with "
+            "another --precision"
+        )
     return PairScorer(encoder, lanes, PairCache(store, bundle.digest)), lanes
 
 
-def warm_up(encoder: PairEncoder, lanes: Lanes) -> None:
-    """Score a few pairs: first runs are slower, and admission needs a first measurement."""
+def warm_up(encoder: PairEncoder, lanes: Lanes) -> bool:
+    """Score a few pairs: first runs are slower, and admission needs a first measurement.
+
+    Returns whether all scores are finite; a model of which one is not would answer nothing.
+    """
     query = encoder.encode_query("what is this")
     documents = [" ".join(["word"] * words) for words in WARM_UP_WORDS for _ in range(lanes.count)]
-    lanes.submit(encoder.encode(query, documents)).result()
+    return bool(np.isfinite(lanes.submit(encoder.encode(query, documents)).result()).all())
 
 
 def connect(settings: Settings) -> Broker:

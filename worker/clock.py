@@ -13,6 +13,9 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Return a time that never goes back."""
 
+    def wait(self, seconds: float) -> None:
+        """Return after so long."""
+
 
 class SystemClock:
     """The machine's clock."""
@@ -24,3 +27,7 @@ class SystemClock:
     def monotonic(self) -> float:
         """See `Clock`."""
         return time.monotonic()
+
+    def wait(self, seconds: float) -> None:
+        """See `Clock`."""
+        time.sleep(seconds)

@@ -72,7 +72,7 @@ class KafkaBroker:
         try:
             found = self._poll(max_records, timeout_s)
         except KafkaError as error:
-            raise _sorted(error, "kafka: reading failed") from error
+            raise _sorted(error, "kafka: reading failed", TransientError) from error
         # The lease is taken with the records and never again: a later one could vouch for
         # partitions that were taken away and given back in between.
         metadata = self._consumer.group_metadata()
@@ -128,7 +128,9 @@ class KafkaBroker:
                 )
                 self._seek(partition, offset)
         except KafkaError as error:
-            raise _sorted(error, "kafka: committed offsets can't be read") from error
+            raise _sorted(
+                error, "kafka: committed offsets can't be read", TransientError
+            ) from error
 
     def assigned(self) -> Sequence[Partition]:
         """See `Broker`."""
@@ -193,7 +195,9 @@ class KafkaBroker:
                 future.get(timeout=self._settings.delivery_timeout_ms / 1000)
         except KafkaError as error:
             self._abort()
-            raise _sorted(error, "kafka: results could not be written") from error
+            raise _sorted(
+                error, "kafka: results could not be written", CommitAbortedError
+            ) from error
 
     def _send_offsets(self, offsets: Mapping[Partition, int], lease: Lease) -> None:
         positions = {
@@ -248,9 +252,11 @@ def to_record(raw: Any) -> Record:
     )
 
 
-def _sorted(error: KafkaError, doing: str) -> TransientError | FatalError:
+def _sorted(
+    error: KafkaError, doing: str, passing: type[TransientError]
+) -> TransientError | FatalError:
     """Return what an error means: worth another try after `rewind`, or the end of the process."""
     message = f"{doing}: {type(error).__name__}: {error}"
     if getattr(error, "retriable", False) or isinstance(error, KafkaTimeoutError):
-        return CommitAbortedError(message)
+        return passing(message)
     return FatalError(message)

@@ -18,6 +18,7 @@ from kafka.net.sasl.oauth import AbstractTokenProvider
 
 from worker.errors import StartError
 from worker.kafka_producer import NullSerializer, Producer
+from worker.kafka_records import read_any_header_name
 from worker.settings import KafkaSettings
 
 T = TypeVar("T")
@@ -39,6 +40,7 @@ LINGER_MS = 5
 
 def make_consumer(settings: KafkaSettings, fetch_bytes: int) -> Any:
     """Return a consumer that is a member of no group yet; raises StartError."""
+    read_any_header_name()
     options = {
         **_common(settings),
         "allow_auto_create_topics": settings.embedded,

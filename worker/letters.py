@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
-from schemas.events import DEAD_LETTER_PREFIX, DeadLetterHeaders
-from worker.publish import REPLAYS, replays_of
+from schemas.events import DEAD_LETTER_PREFIX, REPLAYS, DeadLetterHeaders
+from worker.publish import replays_of
 from worker.records import Outgoing, Record
 
 # What brokers take as the note beside a committed offset by default (offset.metadata.max.bytes).

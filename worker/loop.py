@@ -52,6 +52,7 @@ class Begun:
     pairs: int
     pairs_before: int
     planned_at_s: float
+    stop_at_s: float | None
 
     @property
     def done(self) -> bool:
@@ -59,6 +60,13 @@ class Begun:
         if not self.pending.done():
             return False
         return self.pending.exception() is not None or self.pending.result().done
+
+    def stop_if_late(self, now_s: float) -> None:
+        """Score no more of it once its time is up."""
+        if self.stop_at_s is None or now_s < self.stop_at_s or not self.pending.done():
+            return
+        if self.pending.exception() is None:
+            self.pending.result().stop()
 
     def wait(self, timeout_s: float) -> None:
         """Return once it is done, or when the time is up."""
@@ -117,14 +125,17 @@ class Loop:
 
     def step(self) -> None:
         """Do one round: read what there is room for, begin it, commit what is finished."""
+        began_s = self._parts.clock.monotonic()
         try:
             if self._must_rewind and not self._backing_off():
                 self._rewind()
             self._read()
             self._begin()
+            self._stop_late()
             self._commit_finished()
         except TransientError as error:
             self._back_off(error)
+            self._rest(began_s)
 
     def _read(self) -> None:
         """Poll; without room or within a back-off only to stay a member."""
@@ -178,8 +189,15 @@ class Loop:
             plans = parts.admission.plan(queries, backlog, parts.clock.now(), waiting)
             pending = self._beginner.submit(parts.reranker.begin, queries, plans)
             pairs = parts.admission.cost(queries, plans)
-            planned_at_s = parts.clock.monotonic()
-            self._in_work.append(Begun(batch, pending, pairs, backlog, planned_at_s))
+            at_s = parts.clock.monotonic()
+            time_s = parts.admission.stop_after_s(queries, plans, parts.clock.now())
+            stop_at_s = None if time_s is None else at_s + time_s
+            self._in_work.append(Begun(batch, pending, pairs, backlog, at_s, stop_at_s))
+
+    def _stop_late(self) -> None:
+        now_s = self._parts.clock.monotonic()
+        for begun in self._in_work:
+            begun.stop_if_late(now_s)
 
     def _commit_finished(self) -> None:
         """Commit batches in the order in which they were begun, and only whole ones."""
@@ -283,6 +301,11 @@ class Loop:
         delay_s = random.uniform(0, limit)  # noqa: S311 - spreads load, hides nothing
         self._resume_at_s = self._parts.clock.monotonic() + delay_s
         log.warning("trying again", error=str(error), delay_s=round(delay_s, 2))
+
+    def _rest(self, began_s: float) -> None:
+        """A poll that fails at once must not make the loop spin: a round lasts as an idle poll."""
+        clock = self._parts.clock
+        clock.wait(max(0.0, IDLE_POLL_S - (clock.monotonic() - began_s)))
 
     def _drain(self) -> None:
         """Commit what is in work, under a deadline; what is not will be read by the next owner.

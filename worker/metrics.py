@@ -15,7 +15,9 @@ COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 class Metrics:
     """All metrics on one registry. `model` labels hold the first 12 hex digits of the digest."""
 
-    def __init__(self, model: ModelRef, index: IndexRef | None) -> None:
+    def __init__(
+        self, model: ModelRef, index: IndexRef | None, small: ModelRef | None = None
+    ) -> None:
         self.registry = CollectorRegistry()
         self.model = short_digest(model.digest)
         self.answers = self._counter(
@@ -45,7 +47,7 @@ class Metrics:
         self.capacity = self._gauge("capacity_pairs_per_second", "Measured speed of all lanes")
         self.waiting = self._gauge("waiting_events", "Events read and not yet in a batch")
         self.polled = self._gauge("last_poll_timestamp_seconds", "Unix time of the last poll")
-        self._describe(model, index)
+        self._describe(model, index, small)
 
     def set_lag(self, lag: Mapping[Partition, int]) -> None:
         """Replace the lag of all partitions; those that went away are no longer shown."""
@@ -53,7 +55,7 @@ class Metrics:
         for partition, records in lag.items():
             self.lag.labels(partition.topic, str(partition.number)).set(records)
 
-    def _describe(self, model: ModelRef, index: IndexRef | None) -> None:
+    def _describe(self, model: ModelRef, index: IndexRef | None, small: ModelRef | None) -> None:
         info = Info(f"{PREFIX}_bundles", "What is served", registry=self.registry)
         info.info(
             {
@@ -62,6 +64,9 @@ class Metrics:
                 "model_precision": model.precision,
                 "index_name": index.name if index else "",
                 "index_digest": index.digest if index else "",
+                "small_model_name": small.name if small else "",
+                "small_model_digest": small.digest if small else "",
+                "small_model_precision": small.precision if small else "",
             }
         )
 

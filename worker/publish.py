@@ -7,6 +7,10 @@ from typing import Literal
 from schemas.cloudevents import IMPRESSION, RANKED_LIST, TRACE_HEADERS, headers
 from schemas.events import (
     DEAD_LETTER_PREFIX,
+    HEADERS_OMITTED,
+    KEY_OMITTED,
+    REPLAYS,
+    VALUE_OMITTED,
     CacheCounts,
     DeadLetterHeaders,
     Impression,
@@ -24,10 +28,6 @@ from worker.settings import TopicSettings
 MAX_MESSAGE_BYTES = 1024
 # What the broker counts beside key, value and headers of a record that travels alone.
 BATCH_OVERHEAD_BYTES = 512
-OMITTED = "dlq.value.omitted"
-HEADERS_OMITTED = "dlq.headers.omitted"
-KEY_OMITTED = "dlq.key.omitted"
-REPLAYS = "dlq.replays"
 MAX_REPLAYS_DIGITS = 9
 
 
@@ -173,7 +173,7 @@ def size_of(record: Outgoing) -> int:
 def _ever_smaller(letter: Outgoing) -> Iterator[Outgoing]:
     """Yield the letter, then with ever less of the record; the last has but our own headers."""
     yield letter
-    letter = _without(letter, OMITTED, len(letter.value or b""), value=None)
+    letter = _without(letter, VALUE_OMITTED, len(letter.value or b""), value=None)
     yield letter
     ours = tuple(pair for pair in letter.headers if pair[0].startswith(DEAD_LETTER_PREFIX))
     originals = len(letter.headers) - len(ours)

@@ -16,6 +16,7 @@ from typing import Any
 from kafka import TopicPartition
 from kafka.errors import KafkaError
 
+from schemas.events import HEADERS_OMITTED, KEY_OMITTED, VALUE_OMITTED
 from worker.broker import Polled
 from worker.build import RECORD_OVERHEAD_BYTES
 from worker.errors import FatalError, StartError, TransientError
@@ -23,7 +24,7 @@ from worker.kafka_broker import KafkaBroker, to_record
 from worker.kafka_client import make_consumer, make_producer, message_limits
 from worker.letters import MAX_NOTE_BYTES, Choice, Ledger, Letter, read_letter
 from worker.logs import configure_logs
-from worker.publish import BATCH_OVERHEAD_BYTES, HEADERS_OMITTED, KEY_OMITTED, OMITTED, size_of
+from worker.publish import BATCH_OVERHEAD_BYTES, size_of
 from worker.records import Outgoing, Partition, Record
 from worker.replay_options import Options, parse
 from worker.replay_report import Report, open_report
@@ -41,7 +42,7 @@ NOT_WHOLE = (
     "its {part} was left out, too large for the dead-letter topic; the record may still be on "
     "its own"
 )
-PARTS = {OMITTED: "value", HEADERS_OMITTED: "headers", KEY_OMITTED: "key"}
+PARTS = {VALUE_OMITTED: "value", HEADERS_OMITTED: "headers", KEY_OMITTED: "key"}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -10,7 +10,7 @@ import structlog
 
 from engine.errors import QueryTooLongError
 from engine.graph import Logits
-from engine.lanes import Lanes
+from engine.lanes import Lanes, Scoring
 from engine.pairs import EncodedPair, PairEncoder
 from worker.caches import PairCache, PairKey
 from worker.errors import BadRecordError
@@ -31,7 +31,7 @@ class PairRequest:
 class Flight:
     """A pair that is being scored, and where its logit will stand."""
 
-    logits: Future[Logits]
+    logits: Scoring
     position: int
     truncated: bool
 
@@ -50,7 +50,7 @@ class PendingScores:
     flights: Mapping[PairKey, Flight]
     own: Sequence[PairKey]
     bad: Mapping[int, BadRecordError]
-    logits: Future[Logits]
+    logits: Scoring
     tokens: int
 
     @cached_property
@@ -65,11 +65,15 @@ class PendingScores:
 
 @dataclass(frozen=True)
 class Scores:
-    """What became of a batch: for each request its scores (None: could not be scored)."""
+    """What became of a batch: for each request its scores (None: could not be scored).
+
+    `late` are the requests of which some pairs were given up, because the time was up.
+    """
 
     of_request: list[list[Score | None]]
     bad: Mapping[int, BadRecordError]
     scorer_failed: bool
+    late: frozenset[int] = frozenset()
 
 
 class PairScorer:
@@ -123,14 +127,22 @@ class PairScorer:
         self._cache.put(fresh)
         self._forget(pending.own)
         known: dict[PairKey, Score | None] = {**pending.cached, **landed}
+        late = {
+            key
+            for key, flight in pending.flights.items()
+            if landed[key] is None and flight.logits.stopped
+        }
         return Scores(
             of_request=[
                 [] if number in pending.bad else [known[key] for key in keys]
                 for number, keys in enumerate(pending.keys)
             ],
             bad=pending.bad,
-            scorer_failed=_all_failed([landed[key] for key in pending.own])
-            or _all_failed(list(landed.values())),
+            scorer_failed=_all_failed([landed[key] for key in pending.own if key not in late])
+            or _all_failed([score for key, score in landed.items() if key not in late]),
+            late=frozenset(
+                number for number, keys in enumerate(pending.keys) if not late.isdisjoint(keys)
+            ),
         )
 
     def discard(self, pending: PendingScores) -> None:

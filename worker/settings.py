@@ -155,6 +155,11 @@ class RedisSettings(Section):
     timeout_ms: Milliseconds = Field(
         100, description="A slower answer counts as none; what a batch can lose to a sick Redis."
     )
+    failures: Positive = Field(
+        3,
+        description="After so many failures in a row Redis is left alone; one slow answer is no "
+        "reason to. An outage costs so many time-outs, then one at each try.",
+    )
     retry_after_ms: Milliseconds = Field(
         5_000, description="After failures Redis is left alone for so long, then tried once."
     )

@@ -74,7 +74,9 @@ class MemoryStore:
 
 
 class RedisStore:
-    """Redis behind a circuit breaker: after a failure it is left alone, then tried with one call.
+    """Redis behind a circuit breaker.
+
+    After some failures in a row it is left alone, then tried with one call.
 
     `on_failure` is called once for each round trip that Redis did not answer.
     """
@@ -113,7 +115,7 @@ class RedisStore:
         self._call(pipeline.execute)
 
     def available(self) -> bool:
-        """Ask Redis for a sign of life; a failure is logged and opens the breaker."""
+        """Ask Redis for a sign of life; a failure is logged and counted."""
         return self._call(self._client.ping) is not None
 
     def close(self) -> None:
@@ -158,7 +160,9 @@ def open_store(settings: RedisSettings, on_failure: Callable[[], None]) -> Store
             "memory://"
         ) from None
     breaker = pybreaker.CircuitBreaker(
-        fail_max=1, reset_timeout=settings.retry_after_ms / 1000, throw_new_error_on_trip=False
+        fail_max=settings.failures,
+        reset_timeout=settings.retry_after_ms / 1000,
+        throw_new_error_on_trip=False,
     )
     store = RedisStore(client, breaker, settings.ttl_s, on_failure)
     store.available()

@@ -17,7 +17,7 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 from engine.graph import OnnxGraph
 from tests.chaos.faults import FOLDER, SCORE_MS, UNSAFE, Fault, Signals, Step, fault_of
 from worker import kafka_client
-from worker.__main__ import main
+from worker.__main__ import end, main
 from worker.kafka_broker import KafkaBroker
 from worker.records import Outgoing
 
@@ -135,4 +135,4 @@ if __name__ == "__main__":
         do_not_believe()
     if seconds := int(os.environ.get(SCORE_MS, "0")) / 1000:
         slow_down(seconds)
-    sys.exit(main(sys.argv[1:]))
+    end(main(sys.argv[1:]))

@@ -21,6 +21,8 @@ class Promise:
 
 STEPS = f"{E2E}/test_guarantees_steps.py"
 FENCING = f"{E2E}/test_guarantees_fencing.py"
+STOPPED = f"{E2E}/test_guarantees_stopped.py"
+GONE = f"{E2E}/test_guarantees_broker_gone.py"
 KILLS = f"{E2E}/test_guarantees_kills.py"
 STREAMING = f"{E2E}/test_streaming.py"
 REDIS = f"{E2E}/test_redis_faults.py"
@@ -68,7 +70,7 @@ PROMISES = (
         6,
         "A worker that is stopped past its session and goes on repeats nothing.",
         [
-            f"{FENCING}::test_who_was_stopped_past_its_session_repeats_nothing",
+            f"{STOPPED}::test_who_was_stopped_past_its_session_repeats_nothing",
             f"{STREAM}::test_one_of_two_that_stops_is_replaced",
             f"{FENCING}::test_of_two_producers_with_one_id_the_older_one_ends",
         ],
@@ -76,7 +78,7 @@ PROMISES = (
     Promise(
         7,
         "Without a broker, a commit ends the process within the transaction time-out and 5 s.",
-        [f"{FENCING}::test_without_a_broker_a_commit_ends_the_process"],
+        [f"{GONE}::test_without_a_broker_a_commit_ends_the_process"],
     ),
     Promise(
         8,

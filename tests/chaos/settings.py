@@ -8,6 +8,12 @@ from tests.services.worker import settings_for
 TRANSACTION_TIMEOUT_S = 4.0
 SESSION_TIMEOUT_S = 3.0
 BATCH_EVENTS = 8
+# A transaction that the broker does not give up while its worker stands still.
+PATIENT = {
+    "KAFKA__TRANSACTION_TIMEOUT_MS": "60000",
+    "KAFKA__WATCHDOG_MARGIN_MS": "60000",
+    "KAFKA__MAX_POLL_INTERVAL_MS": "90000",
+}
 
 
 def quick_settings(

@@ -1,9 +1,12 @@
 """Where a broker's contract is tested: in memory, and on a real Kafka."""
 
+import re
 import threading
 import time
 from collections.abc import Sequence
 from typing import Protocol
+
+from kafka import KafkaProducer
 
 from tests import checker
 from tests.fakes.memory_broker import MemoryBroker
@@ -31,6 +34,9 @@ class Site(Protocol):
 
     def produce(self, partition: int, record: Outgoing) -> None:
         """Put a record on the topic of queries, by another client than the worker's."""
+
+    def produce_raw_header_names(self, record: Outgoing, times: int) -> None:
+        r"""Put records in one batch, with each `\xNN` of their headers' names as that byte."""
 
     def join(self) -> Broker:
         """Return a new member of the group; all members know their partitions then."""
@@ -68,6 +74,11 @@ class MemorySite:
             headers=record.headers,
             partition=partition,
         )
+
+    def produce_raw_header_names(self, record: Outgoing, times: int) -> None:
+        """See `Site`."""
+        for _ in range(times):
+            self.produce(0, record)
 
     def join(self) -> Broker:
         """See `Site`."""
@@ -120,6 +131,15 @@ class KafkaSite:
         outgoing = checker.Outgoing(record.key, record.value, record.headers, partition)
         checker.produce(self._bootstrap, record.topic, [outgoing])
 
+    def produce_raw_header_names(self, record: Outgoing, times: int) -> None:
+        """See `Site`."""
+        producer = KafkaProducer(bootstrap_servers=self._bootstrap, linger_ms=100)
+        headers = [(_RawName(name), value or b"") for name, value in record.headers]
+        for _ in range(times):
+            producer.send(record.topic, record.value, key=record.key, headers=headers, partition=0)
+        producer.flush()
+        producer.close()
+
     def join(self) -> Broker:
         """See `Site`."""
         consumer = make_consumer(self._settings, FETCH_BYTES)
@@ -151,6 +171,16 @@ class KafkaSite:
         """See `Site`."""
         for member in self._members:
             member.close()
+
+
+class _RawName(str):
+    """A header's name that the client writes as bytes of its own."""
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        escaped = rb"\\x([0-9a-f]{2})"
+        return re.sub(escaped, lambda found: bytes.fromhex(found[1].decode()), str(self).encode())
 
 
 def settle(members: Sequence[Broker], partitions: int) -> None:

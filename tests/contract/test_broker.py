@@ -110,6 +110,26 @@ def test_bytes_come_through_untouched(
     assert site.read(site.topics.dead_letters, 1) == [(key, value, headers)]
 
 
+def test_a_header_name_that_is_not_utf8_does_not_stop_its_partition(make_site: MakeSite) -> None:
+    """The client would raise once, and never return from the poll after it."""
+    site = make_site()
+    ask(site, 2)
+    value = b"the ones before and after it in its batch are read too"
+    site.produce_raw_header_names(
+        Outgoing(site.topics.queries, b"k", value, ((r"a\xff", b"1"), ("é", b"2"))), 3
+    )
+    ask(site, 2, first=2)
+    member = site.join()
+    records, lease = poll_records(member, 7)
+    assert [record.offset for record in records] == list(range(7))
+    assert [record.value for record in records[2:5]] == [value] * 3
+    assert {record.headers for record in records[2:5]} == {((r"a\xff", b"1"), ("é", b"2"))}
+    assert {record.headers for record in records[:2] + records[5:]} == {()}
+    letter = Outgoing(site.topics.dead_letters, b"k", value, records[2].headers)
+    member.commit([letter], next_offsets(records), lease)
+    assert site.read(site.topics.dead_letters, 1) == [(b"k", value, records[2].headers)]
+
+
 def test_a_header_without_a_value_does_not_stop_its_record(make_site: MakeSite) -> None:
     site = make_site()
     site.produce(0, Outgoing(site.topics.queries, b"k", b"v", (("a", None), ("b", b"c"))))

@@ -236,12 +236,29 @@ faults = pytest.mark.parametrize("fault", [Proxy.refuse, Proxy.black_hole, Proxy
 def test_redis_away_is_a_miss_and_not_an_error(
     redis_opener: Opener, proxy: Proxy, fault: Fault
 ) -> None:
-    opened = redis_opener(url_of(proxy), timeout_ms=SHORT_MS, retry_after_ms=60_000)
+    opened = redis_opener(url_of(proxy), timeout_ms=SHORT_MS, retry_after_ms=60_000, failures=2)
     assert works(opened.store)
     fault(proxy)
-    assert opened.store.get_many([b"a", b"b"]) == [None, None]
-    opened.store.set_many({b"a": b"2"})
-    assert len(opened.failures) == 1, "after a failure Redis is left alone"
+    for _ in range(3):
+        assert opened.store.get_many([b"a", b"b"]) == [None, None]
+        opened.store.set_many({b"a": b"2"})
+    assert len(opened.failures) == 2, "after these failures Redis is left alone"
+
+
+def test_one_slow_answer_does_not_cost_the_cache(redis_opener: Opener, proxy: Proxy) -> None:
+    """Only failures in a row open the breaker: every answer in between begins a new row."""
+    opened = redis_opener(url_of(proxy), timeout_ms=SHORT_MS, retry_after_ms=60_000)
+    failures = RedisSettings().failures
+    assert works(opened.store)
+    for _ in range(2):
+        for _ in range(failures - 1):
+            proxy.stall()
+            assert opened.store.get_many([b"a"]) == [None]
+            proxy.cut()
+            proxy.open()
+        # The breaker is closed, and Redis asked again at once.
+        assert works(opened.store)
+    assert len(opened.failures) == 2 * (failures - 1) > failures
 
 
 @faults
@@ -274,7 +291,7 @@ def test_while_it_is_away_redis_is_tried_seldom(redis_opener: Opener, proxy: Pro
     for _ in range(200):
         assert opened.store.get_many([b"a"]) == [None]
         opened.store.set_many({b"a": b"1"})
-    assert len(opened.failures) == 1
+    assert len(opened.failures) == RedisSettings().failures
 
 
 def test_a_half_open_breaker_that_fails_opens_again(redis_opener: Opener, proxy: Proxy) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.chaos.faults import Fault, Signals, variables
 from tests.chaos.load import Event, tiny_model
 from tests.chaos.settings import quick_settings
-from tests.chaos.verdict import Verdict, assert_kept
+from tests.chaos.verdict import Verdict, aborted_records, assert_kept, open_records
 from tests.checker import committed_offsets, end_offsets, produce
 from tests.services.process import await_condition
 from tests.services.topics import Topics
@@ -125,6 +125,16 @@ def await_end(worker: WorkerProcess, timeout_s: float = ANSWER_TIMEOUT_S) -> int
     code = worker.process.exit_code
     assert code is not None
     return code
+
+
+def await_given_up(bench: Bench) -> None:
+    """Return once the broker has aborted a transaction that wrote to the results topic."""
+    bootstrap, results = bench.bootstrap, bench.topics.results
+    await_condition(
+        lambda: open_records(bootstrap, results) == 0 and aborted_records(bootstrap, results) > 0,
+        30,
+        lambda: f"{open_records(bootstrap, results)} records lie behind an open transaction",
+    )
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,8 @@ class MemoryBroker:
     """See `worker.broker.Broker`.
 
     `poll_errors`, `commit_errors` and `rewind_errors` are raised one by one, each once; `None` in
-    them lets one call through. A failed commit has written its records, which then are aborted.
+    them lets one call through. With `fails_at_once` a poll's error comes before its time-out. A
+    failed commit has written its records, which then are aborted.
     """
 
     def __init__(self, cluster: MemoryCluster, group_id: str, topic: str) -> None:
@@ -30,6 +31,7 @@ class MemoryBroker:
         self._turn = 0
         self.closed = False
         self.polls = 0
+        self.fails_at_once = False
         self.poll_errors: deque[WorkerError | None] = deque()
         self.commit_errors: deque[WorkerError | None] = deque()
         self.rewind_errors: deque[WorkerError | None] = deque()
@@ -39,7 +41,7 @@ class MemoryBroker:
         """See `Broker`. Waits for the whole time-out where there is nothing to read."""
         assert not self.closed, "polled after close"
         self.polls += 1
-        if self.poll_errors and self.poll_errors[0] is not None:
+        if self.poll_errors and self.poll_errors[0] is not None and not self.fails_at_once:
             self._cluster.clock.wait(timeout_s)
         _raise_next(self.poll_errors)
         group = self._cluster.group(self._group_id)

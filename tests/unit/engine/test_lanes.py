@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from engine.bundles import open_model
 from engine.graph import Logits, OnnxGraph
@@ -67,6 +68,31 @@ def test_two_bad_pairs_beside_each_other(lanes: Lanes) -> None:
     pairs = [pair(n, BAD if n in (3, 4) else 5) for n in range(9)]
     found = result(lanes.submit(pairs))
     assert [n for n, logit in enumerate(found) if np.isnan(logit)] == [3, 4]
+
+
+def test_a_graph_that_spoils_all_that_goes_with_a_bad_pair(graph: FakeGraph) -> None:
+    """Some runtimes raise nothing and give NaN for the whole batch."""
+
+    def spoils(ids: NDArray[np.int64], document_start: NDArray[np.int64]) -> Logits:
+        found = graph(ids, document_start)
+        return np.full_like(found, np.nan) if BAD in ids else found
+
+    graph.fails_on = set()
+    lanes = Lanes(spoils, 2)
+    pairs = [pair(n, BAD if n in (3, 4) else 5) for n in range(9)]
+    found = result(lanes.submit(pairs))
+    lanes.close()
+    assert [n for n, logit in enumerate(found) if np.isnan(logit)] == [3, 4]
+    assert [logit for logit in found if not np.isnan(logit)] == [
+        logit_of(pairs[n].ids) for n in range(9) if n not in (3, 4)
+    ]
+
+
+def test_a_graph_that_gives_too_few_logits_ends_no_lane(graph: FakeGraph) -> None:
+    lanes = Lanes(lambda ids, starts: graph(ids, starts)[:-1], 1)
+    for _ in range(2):
+        assert np.isnan(result(lanes.submit([pair(1), pair(2), pair(3)]))).all()
+    lanes.close()
 
 
 def test_all_bad(lanes: Lanes, graph: FakeGraph) -> None:

@@ -8,7 +8,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from schemas import files
-from schemas.events import DegradedReason, IndexRef, ModelRef, QueryEvent, Tier
+from schemas.events import DeadLetterHeaders, DegradedReason, IndexRef, ModelRef, QueryEvent, Tier
 from worker.candidates import Candidate
 from worker.clock import SystemClock
 from worker.decode import Query
@@ -106,6 +106,23 @@ def test_a_dead_letter_has_the_headers_of_the_example() -> None:
     added = {name: (value or b"").decode() for name, value in letter.headers[3:]}
     assert added == expected
     schema("dead-letter-headers").validate(added)
+
+
+def test_a_dead_letter_of_which_nothing_fits_says_what_the_record_had() -> None:
+    expected = json.loads((EXAMPLES / "dead-letter-headers.nothing-left.json").read_bytes())
+    headers: Headers = (("a", b"x" * 600_000), ("b", b"x" * 600_000), ("c", None))
+    place = Partition("rerank.queries", 1)
+    record = Record(place, 816, 1_764_000_002_346, b"k" * 1_100_000, None, headers)
+    topics = TopicSettings()
+    limits = {topics.dead_letters: 1_048_588}
+    publisher = Publisher(topics, expected["dlq.worker"], "inline", SystemClock(), limits)
+    letter = publisher.dead_letter(record, BadRecordError(expected["dlq.error.message"]))
+    assert (letter.key, letter.value) == (None, None)
+    added = {name: (value or b"").decode() for name, value in letter.headers}
+    assert added == expected
+    schema("dead-letter-headers").validate(added)
+    found = DeadLetterHeaders.of(letter.headers)
+    assert (found.value_omitted, found.headers_omitted, found.key_omitted) == (0, 3, 1_100_000)
 
 
 def test_a_dead_letter_that_is_too_large_says_what_it_had() -> None:

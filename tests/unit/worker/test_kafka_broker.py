@@ -5,19 +5,29 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from kafka import TopicPartition
 from kafka.errors import (
     CommitFailedError,
+    CorruptRecordError,
     InvalidProducerEpochError,
     KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
+    NodeNotReadyError,
     OutOfOrderSequenceNumberError,
     ProducerFencedError,
 )
 from kafka.structs import ConsumerGroupMetadata, MemberState
 
 from worker.broker import Lease
-from worker.errors import CommitAbortedError, FencedError, StartError, WorkerError
+from worker.errors import (
+    CommitAbortedError,
+    FatalError,
+    FencedError,
+    StartError,
+    TransientError,
+    WorkerError,
+)
 from worker.kafka_broker import KafkaBroker
 from worker.kafka_client import check_topics
 from worker.records import Outgoing, Partition
@@ -158,6 +168,28 @@ def test_a_commit_of_unknown_outcome_is_the_end(error: Exception) -> None:
     with pytest.raises(FencedError, match="not known"):
         broker_with(producer).commit(RECORDS, OFFSETS, LEASE)
     assert producer.calls[-1] == "commit_transaction"
+
+
+@pytest.mark.parametrize("error", [KafkaTimeoutError(), NodeNotReadyError(), CorruptRecordError()])
+def test_what_can_t_be_read_is_no_aborted_transaction(error: KafkaError) -> None:
+    """The metric counts those; an operator would look for a rebalance that never was."""
+
+    class Unreadable(Consumer):
+        def poll(self, timeout_ms: int, max_records: int) -> dict[Any, Any]:
+            raise error
+
+        def assignment(self) -> set[Any]:
+            return {TopicPartition("queries", 0)}
+
+        def committed(self, partition: Any, timeout_ms: int) -> int:
+            raise error
+
+    broker = KafkaBroker(Unreadable([]), Producer(), KafkaSettings(), Watchdog())
+    expected = FatalError if isinstance(error, CorruptRecordError) else TransientError
+    for call in (lambda: broker.poll(1, 0.0), broker.rewind):
+        with pytest.raises(WorkerError) as caught:
+            call()
+        assert type(caught.value) is expected
 
 
 def test_while_a_join_is_under_way_polls_follow_one_another() -> None:

@@ -26,7 +26,7 @@ from tests.fakes.worker import (
     step_until,
 )
 from worker.errors import CommitAbortedError, FatalError, FencedError, TransientError, WorkerError
-from worker.loop import BACKOFF_MAX_S
+from worker.loop import BACKOFF_MAX_S, IDLE_POLL_S
 from worker.records import Partition
 from worker.settings import BatchSettings
 
@@ -223,6 +223,34 @@ def test_a_broker_that_refuses_polls_is_no_reason_to_restart(
     worker.broker.poll_errors.clear()
     ask(cluster, 1)
     worker.step_until(lambda: committed(cluster) == 1)
+
+
+@pytest.mark.usefixtures("no_jitter")
+@pytest.mark.parametrize("at_once", [True, False])
+def test_polls_that_fail_at_once_do_not_spin(
+    cluster: MemoryCluster, start: Start, at_once: bool
+) -> None:
+    """Ten rounds a second at most, as when nothing comes."""
+    worker = start()
+    worker.broker.fails_at_once = at_once
+    worker.broker.poll_errors.extend([TransientError("on demand")] * 200)
+    before = cluster.clock.monotonic()
+    worker.step_until(lambda: not worker.broker.poll_errors)
+    took_s = cluster.clock.monotonic() - before
+    assert took_s == pytest.approx(200 * IDLE_POLL_S, rel=0.05)
+
+
+@pytest.mark.parametrize("where", ["poll", "rewind"])
+def test_only_transactions_that_were_given_up_count_as_aborted(
+    cluster: MemoryCluster, start: Start, where: str
+) -> None:
+    ask(cluster, 1)
+    worker = start()
+    faults = {"poll": worker.broker.poll_errors, "rewind": worker.broker.rewind_errors}[where]
+    faults.append(TransientError("on demand"))
+    worker.step_until(lambda: committed(cluster) == 1)
+    assert not faults
+    assert counter(worker, "commits_total", result="aborted") == 0
 
 
 def test_while_it_backs_off_nothing_is_read(cluster: MemoryCluster, start: Start) -> None:

@@ -5,9 +5,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 from pydantic import SecretStr
 
+from engine.bundles import sha256_of
 from tests.fakes.processes import assert_one_line, run_worker
 from tests.services.process import free_ports
 from tests.unit.tiny_retrieval import write_counting_model
@@ -82,6 +84,33 @@ def test_an_altered_bundle_ends_the_worker(model: Path) -> None:
     flip_a_byte(model)
     done = run_worker("--model-bundle", str(model))
     assert_one_line(done, EXIT_CONFIG, "RERANKER_MODEL_BUNDLE", "model.onnx")
+
+
+def score_nan(folder: Path) -> None:
+    """Put the root of a negative number where the score was, and seal the bundle again."""
+    file = folder / "model.onnx"
+    model = onnx.load(file)
+    model.graph.node[-1].output[0] = "counts"
+    model.graph.node.extend(
+        [
+            onnx.helper.make_node("Log", ["counts"], ["logs"]),
+            onnx.helper.make_node("Sub", ["logs", "logs"], ["logits"]),
+        ]
+    )
+    onnx.save(model, file)
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    manifest["files"]["model.onnx"] |= {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("name", ["MODEL_BUNDLE", "OVERLOAD__MODEL_BUNDLE"])
+def test_a_model_that_scores_nan_ends_the_worker(model: Path, tmp_path: Path, name: str) -> None:
+    """Its digest is right, and yet it can answer nothing: said at start, not on each event."""
+    other = write_counting_model(tmp_path / "other", "line")
+    score_nan(model)
+    environment = {"RERANKER_MODEL_BUNDLE": str(other), f"RERANKER_{name}": str(model)}
+    done = run_worker("rank", environment=environment)
+    assert_one_line(done, EXIT_CONFIG, str(model), "no finite numbers")
 
 
 def test_an_index_bundle_that_is_a_model_bundle(model: Path) -> None:

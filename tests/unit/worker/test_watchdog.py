@@ -89,3 +89,15 @@ def test_an_error_in_a_step_ends_its_limit() -> None:
         "print('fine')\n"
     )
     assert (done.returncode, done.stdout) == (0, "fine\n")
+
+
+def test_a_thread_that_hangs_does_not_keep_a_process_that_has_ended() -> None:
+    """Python waits for such threads without bound: then nobody would take the partitions over."""
+    done = run(
+        "import threading\n"
+        "import worker.__main__ as command\n"
+        "command.END_LIMIT_S = 0.2\n"
+        "threading.Thread(target=threading.Event().wait).start()\n"
+        "command.end(70)\n"
+    )
+    assert done.returncode == EXIT_FATAL
