@@ -34,6 +34,7 @@ class Command:
 # One line a step. What a user can mend is raised as a TrainingError.
 COMMANDS = {
     "init": Command("training.init_command", "write a commented example plan"),
+    "collect": Command("training.collect.command", "topic and files of judgements into Parquet"),
     "build-data": Command("training.recipe_commands:build", "default reranker: make its data"),
     "train-recipe": Command("training.recipe_commands:train", "default reranker: fine-tune it"),
     "evaluate": Command("training.recipe_commands:evaluate", "an adapter against the retriever"),
