@@ -27,10 +27,17 @@ _MARKERS = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Lets kafka-python be imported: it reads its schemas in a way that Python 3.11 deprecates."""
-    config.addinivalue_line(
-        "filterwarnings", "ignore:(read|open)_text is deprecated:DeprecationWarning"
-    )
+    """Forgives kafka-python two things, where every other warning is an error.
+
+    It reads its schemas in a way that Python 3.11 deprecates. And a client that is closed while
+    a connection is being made leaves that socket to the garbage collector (`kafka/net/inet.py`
+    closes it on no path), which then complains in whatever test is running.
+    """
+    for forgiven in (
+        "ignore:(read|open)_text is deprecated:DeprecationWarning",
+        "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning",
+    ):
+        config.addinivalue_line("filterwarnings", forgiven)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
