@@ -177,6 +177,7 @@ def run(chosen: argparse.Namespace, folder: Path, cluster: KafkaCluster) -> dict
     return {
         "sustainable_events_per_s": round(rate, 2),
         "times": chosen.times,
+        "seconds": chosen.seconds,
         "deadline_ms": load.deadline_ms,
         "phases": {
             name: vars(

@@ -9,8 +9,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.chaos.promises import PROMISES, read_junit
+from tests.chaos.other_reports import in_words
+from tests.chaos.promises import PROMISES
 from tests.chaos.report import as_promises, as_table, write_section
+from tests.chaos.said import read_junit
 from tests.chaos.scenarios import Plan, run_alone
 from tests.services.process import ServiceMissing
 
@@ -45,10 +47,17 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run_long(options: argparse.Namespace) -> None:
-    chosen = plans(options.events, options.kills, options.seed)
     print(f"seed {options.seed} (--seed {options.seed} plays the same faults again)", flush=True)
     logs = options.json.parent / "logs"
-    outcomes = [run_alone(chosen[name], logs, _teller(name)) for name in options.scenario or chosen]
+    turns = [
+        plans(options.events, options.kills, options.seed + 100 * turn)
+        for turn in range(options.times)
+    ]
+    outcomes = [
+        run_alone(chosen[name], logs, _teller(name))
+        for chosen in turns
+        for name in options.scenario or chosen
+    ]
     report = [outcome.as_dict() for outcome in outcomes]
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -70,7 +79,7 @@ def _write_report(options: argparse.Namespace) -> None:
     report = json.loads(options.json.read_text(encoding="utf-8")) if options.json.exists() else []
     junit = options.json.parent / SHORT
     said = read_junit(junit) if junit.exists() else {}
-    write_section(options.report, "promises", as_promises(said, report))
+    write_section(options.report, "promises", as_promises(said, report, in_words()))
     write_section(options.report, "long form", as_table(report))
     print(f"figures of {options.report} are renewed")
 
@@ -85,6 +94,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--events", type=int, default=10_000)
     add("--kills", type=int, default=20, help="of the first scenario; the others have a share")
     add("--seed", type=int, default=random.randrange(10_000), help="default: another each time")
+    add("--times", type=int, default=1, help="play all of it so often, with other seeds")
     add("--scenario", action="append", choices=list(plans(1, 1, 1)), help="default: all")
     add("--json", type=Path, default=REPORT, help=f"default: {REPORT}")
     add("--short", action="store_true", help="also run the tests of all promises")

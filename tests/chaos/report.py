@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.promises import Said, as_rows
+from tests.chaos.said import Said, as_rows
 
 COLUMNS = (
     "scenario", "seed", "events", "workers", "kills", "broker restarts", "worker starts",
@@ -18,9 +18,14 @@ def as_table(report: Sequence[Mapping[str, Any]]) -> str:
     return _table(COLUMNS, [_cells(outcome) for outcome in report])
 
 
-def as_promises(said: Mapping[str, Said], report: Sequence[Mapping[str, Any]]) -> str:
-    """Return one row for each promise."""
-    long_form = {outcome["plan"]["name"]: _in_words(outcome) for outcome in report}
+def as_promises(
+    said: Mapping[str, Said], report: Sequence[Mapping[str, Any]], others: Mapping[str, str]
+) -> str:
+    """Return one row for each promise; `others` are further reports by name, in words."""
+    long_form = dict(others)
+    for outcome in report:
+        name, words = outcome["plan"]["name"], _in_words(outcome)
+        long_form[name] = f"{long_form[name]}<br>{words}" if name in long_form else words
     return _table(PROMISE_COLUMNS, as_rows(said, long_form))
 
 

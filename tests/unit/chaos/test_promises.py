@@ -1,12 +1,16 @@
 """The table of promises names tests that exist, and says what they said."""
 
 import ast
+import json
 from pathlib import Path
 
 import pytest
 
-from tests.chaos.promises import PROMISES, as_rows, read_junit
+from tests.chaos.__main__ import plans
+from tests.chaos.other_reports import REPORTS, in_words
+from tests.chaos.promises import PROMISES
 from tests.chaos.report import write_section
+from tests.chaos.said import as_rows, read_junit
 from tests.chaos.scenarios import Plan, faults_of
 from tests.conftest import REPOSITORY
 
@@ -20,7 +24,7 @@ JUNIT = f"""<testsuites><testsuite>
 
 
 def test_each_promise_is_there_once() -> None:
-    assert [promise.number for promise in PROMISES] == list(range(1, 21))
+    assert [promise.number for promise in PROMISES] == list(range(1, len(PROMISES) + 1))
 
 
 @pytest.mark.parametrize("test", sorted({test for one in PROMISES for test in one.tests}))
@@ -37,6 +41,22 @@ def test_rows_say_what_tests_said(tmp_path: Path) -> None:
     assert rows["1"] == "passed in 9 s; 0 lost<br>20 kills"
     assert "1 of 2 passed in 5 s" in rows["12"]
     assert rows["17"] == "not run"
+
+
+def test_other_reports_are_said_in_words(tmp_path: Path) -> None:
+    fuzzed = {"decoder": {"inputs": 12345, "seconds": 60, "result": "passed"}}
+    (tmp_path / "fuzz.json").write_text(json.dumps(fuzzed))
+    noticed = [{"mutation": "a", "noticed_by": ["test"]}, {"mutation": "b", "noticed_by": []}]
+    (tmp_path / "mutations.json").write_text(json.dumps(noticed))
+    assert in_words(tmp_path) == {
+        "fuzz": "`make fuzz`: `decoder` 12,345 inputs in 60 s: passed",
+        "mutations": "`make mutations`: 2 changes of the code, 1 noticed",
+    }
+
+
+def test_every_scenario_of_a_promise_is_one() -> None:
+    named = {name for promise in PROMISES for name in promise.scenarios}
+    assert named == {*plans(1, 1, 1), *REPORTS}
 
 
 def test_a_section_is_replaced(tmp_path: Path) -> None:

@@ -192,6 +192,34 @@ def test_what_can_t_be_read_is_no_aborted_transaction(error: KafkaError) -> None
         assert type(caught.value) is expected
 
 
+def test_moves_are_noted_without_a_call_to_the_client() -> None:
+    """Hazard 6: listeners run on the client's own thread, where a call that waits raises."""
+
+    class Listening(Consumer):
+        listener: Any = None
+
+        def subscribe(self, topics: list[str], listener: Any) -> None:
+            self.listener = listener
+
+    stable = [MemberState.STABLE] * 6
+    consumer = Listening(stable)
+    broker = KafkaBroker(consumer, Producer(), KafkaSettings(), Watchdog())
+    broker.join()
+    assert broker.poll(1, 0.0).moved, "a new generation"
+    assert not broker.poll(1, 0.0).moved
+    calls = (
+        consumer.listener.on_partitions_assigned,
+        consumer.listener.on_partitions_revoked,
+        consumer.listener.on_partitions_lost,
+    )
+    for moved in calls:
+        # No client is within its reach.
+        assert set(vars(consumer.listener)) == {"noted"}
+        moved([])
+        assert broker.poll(1, 0.0).moved
+    assert not broker.poll(1, 0.0).moved
+
+
 def test_while_a_join_is_under_way_polls_follow_one_another() -> None:
     """The client forgets a join that ends between two polls, and all members start over."""
     states = [MemberState.REBALANCING, MemberState.REBALANCING, MemberState.STABLE]
