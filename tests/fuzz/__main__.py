@@ -11,6 +11,9 @@ from pathlib import Path
 from tests.fuzz.targets import SEEDS, TARGETS
 
 _EXECUTED = re.compile(r"stat::number_of_executed_units:\s*(\d+)")
+MODULES = tuple(
+    f"worker.{name}" for name in ("decode", "letters", "caches", "publish", "kafka_records")
+)
 _COVERED = re.compile(r"cov: (\d+)")
 
 
@@ -64,7 +67,7 @@ def _fuzz(name: str, arguments: list[str]) -> int:
         sys.stderr.write("atheris is not here: pip install 'kafka-reranker[dev]'\n")
         return 2
     target = TARGETS[name]
-    for module in ("worker.decode", "worker.letters", "worker.caches", "worker.publish"):
+    for module in MODULES:
         for each in vars(sys.modules[module]).values():
             if callable(each) and getattr(each, "__module__", None) == module:
                 _instrument(atheris, module, each)

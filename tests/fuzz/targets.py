@@ -3,11 +3,14 @@
 import json
 from collections.abc import Callable
 
+from kafka.record.default_records import DefaultRecordBatchBuilder
+
 from schemas.events import DEAD_LETTER_PREFIX
 from tests.fakes.clock import FakeClock
 from worker.caches import _decode_ranking, _decode_score
 from worker.decode import decode
 from worker.errors import BadRecordError
+from worker.kafka_records import LenientBatch
 from worker.letters import Ledger, read_letter
 from worker.publish import MAX_MESSAGE_BYTES, Publisher
 from worker.records import Partition, Record
@@ -75,6 +78,33 @@ def a_note_is_good_or_refused(raw: bytes) -> None:
     assert ledger.to_commit()[0] >= 7
 
 
+class _RawName(str):
+    """A header's name that is written as the bytes that stand for it in latin-1."""
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return str(self).encode("latin-1")
+
+
+def any_header_name_is_read(raw: bytes) -> None:
+    """Names of headers, which Kafka does not check: between records that are as they should be."""
+    names = raw.split(b"\x00", 3)
+    headers = [(_RawName(name.decode("latin-1")), name) for name in names]
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 1_000_000)
+    for offset, given in enumerate(([], headers, [("é", b"2")])):
+        builder.append(offset, 0, b"key", raw, given)
+    before, found, after = list(LenientBatch(bytes(builder.build())))
+    assert (before.key, before.value, before.headers) == (b"key", raw, [])
+    assert (after.key, after.value, after.headers) == (b"key", raw, [("é", b"2")])
+    assert (found.key, found.value) == (b"key", raw)
+    expected = [(name.decode(errors="backslashreplace"), name) for name in names]
+    assert found.headers == expected
+    for name, _ in found.headers:
+        assert type(name) is str
+        name.encode()
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
@@ -82,6 +112,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         headers_are_a_letter_or_none,
         a_cached_value_is_good_or_a_miss,
         a_note_is_good_or_refused,
+        any_header_name_is_read,
     )
 }
 
@@ -91,5 +122,6 @@ SEEDS = [
     b'{"query_id": "\\ud83d\\ude00", "query": "\\u0000", "attributes": {"k": "v"}, "x": [[{}]]}',
     b"[[[[[[[[[[", b"\xef\xbb\xbf{}", b"\xff\xfe{\x00}\x00", b'"\\ud800"', b"NaN", b"1e999",
     b"t\x000\x001\x002\x00c\x00m\x00w\x003",
+    b"name\xff\x00\xe9\x00\xf0\x9f\x00ok",
     b"s\x00\x00\x80?\x01", b'[["d", 0.5, 1.5, true]]', b"eJxjYAAAAAEAAQ==",
 ]  # fmt: skip
