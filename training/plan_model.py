@@ -43,6 +43,10 @@ class TrainPlan(_Section):
     adapter: Path | None = Field(
         default=None, description="A LoRA adapter that is merged into `base` before training."
     )
+    keep_layers: list[int] | None = Field(
+        default=None,
+        description="Of the base, counted from 0: a smaller student, such as [0, 2, 5] of six.",
+    )
     method: Literal["lora", "full"] = "lora"
     lora: LoraPlan = LoraPlan()
     loss: Loss = Field(
@@ -66,6 +70,11 @@ class TrainPlan(_Section):
     )
     patience: PositiveInt = Field(default=4, description="Looks without gain before the end.")
     dev_documents: PositiveInt = Field(default=50, description="Ranked per query at each look.")
+    fuse: bool = Field(
+        default=True,
+        description="Learn on dev how much the retrieval score counts beside the logit; only "
+        "where label.index_bundle is set and its scores are in the labels.",
+    )
     bf16: bool = Field(default=False, description="Autocast to bfloat16; on recent CPUs and GPUs.")
 
     @model_validator(mode="after")
@@ -88,6 +97,9 @@ class GatePlan(_Section):
     seed: int = 13
     held_out: Path | None = Field(
         default=None, description="A BEIR folder; unsaid, the split `test` of the labels."
+    )
+    index_bundle: Path | None = Field(
+        default=None, description="Index of that folder's corpus; unsaid, one is built."
     )
     current: Path | None = Field(
         default=None,

@@ -1,0 +1,86 @@
+"""The end of a training: the best weights become a checkpoint that export takes."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig, get_peft_model_state_dict
+from safetensors.torch import save_file
+
+from export.checkpoint import ADAPTER_WEIGHTS, open_adapter
+from export.fusion import FUSION_FILE
+from export.merge import load_merged
+from schemas.manifests import Fusion
+from training.finetune import start as starts
+from training.finetune.encoder import EngineCrossEncoder
+from training.plan_model import TrainPlan
+from training.run_folder import sync, write_done, write_json
+
+ADAPTER = "adapter"
+HISTORY = "history.json"
+
+
+def lora_config(plan: TrainPlan, start: starts.Start) -> LoraConfig:
+    """Return the adapter's shape; the head is trained whole."""
+    return LoraConfig(
+        task_type="SEQ_CLS",
+        r=plan.lora.rank,
+        lora_alpha=plan.lora.alpha,
+        lora_dropout=plan.lora.dropout,
+        target_modules=starts.targets(start, plan.lora.target_modules),
+        modules_to_save=starts.heads(start.network),
+    )
+
+
+def finish(  # noqa: PLR0913, PLR0917 - what goes into the folder
+    plan: TrainPlan,
+    start: starts.Start,
+    model: EngineCrossEncoder,
+    work: Path,
+    final: Path,
+    inputs: dict[str, str],
+    summary: dict[str, Any],
+    history: list[dict[str, float]],
+    fusion: Fusion | None,
+) -> None:
+    """Write the merged checkpoint, with the adapter beside it, and rename it to `final`."""
+    out = work / "finished"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    if plan.method == "lora":
+        _save_adapter(plan, start, model, out / ADAPTER)
+        # Loaded as export loads it: what is served is what these files hold.
+        checkpoint, _ = starts.find(str(work / "base"), None)
+        load_merged(checkpoint, open_adapter(out / ADAPTER)).save_pretrained(out)
+    else:
+        assert model.transformers_model is not None, "the encoder was opened"
+        model.transformers_model.save_pretrained(out)
+    start.tokenizer.save_pretrained(out)
+    write_json(out / HISTORY, history)
+    if fusion is not None:
+        write_json(out / FUSION_FILE, fusion.model_dump(mode="json"))
+    summary["model"] = starts.digest_of_weights(out)
+    write_done(out, inputs, summary)
+    sync(out)
+    shutil.rmtree(final, ignore_errors=True)
+    out.replace(final)
+    shutil.rmtree(work)
+
+
+def _save_adapter(
+    plan: TrainPlan, start: starts.Start, model: EngineCrossEncoder, out: Path
+) -> None:
+    """Write PEFT's format, with names as in a model that PEFT wrapped itself."""
+    network = model.transformers_model
+    assert network is not None, "the encoder was opened"
+    out.mkdir(parents=True)
+    state = get_peft_model_state_dict(network, adapter_name="default")
+    named = {
+        f"base_model.model.{name}": weight.detach().cpu().contiguous()
+        for name, weight in state.items()
+    }
+    save_file(named, out / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    config = lora_config(plan, start)
+    config.base_model_name_or_path = start.base.name
+    config.inference_mode = True
+    config.save_pretrained(str(out))

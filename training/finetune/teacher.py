@@ -1,0 +1,41 @@
+"""What a teacher scores: learnt by a distill-* loss in place of labels."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from export.bars import progress
+from training.finetune import start as starts
+from training.finetune.collate import Scores
+from training.finetune.encoder import EngineCrossEncoder
+from training.finetune.labels import LabelledQuery
+from training.plan_model import TrainPlan
+from training.run_folder import write_json
+
+
+def teach(plan: TrainPlan, queries: Sequence[LabelledQuery], work: Path) -> Scores:
+    """Return the teacher's logits of all training pairs; kept in `work` for a run that goes on."""
+    file = work / "teacher.json"
+    if not file.is_file():
+        assert plan.teacher is not None, "the plan was checked"
+        teacher = starts.load(plan.teacher, None)
+        folder = work / "teacher"
+        starts.write(teacher, folder)
+        encoder = starts.pair_encoder(teacher, plan.max_tokens, folder / "engine.json")
+        scores = _score(EngineCrossEncoder.open(folder, encoder), queries)
+        shutil.rmtree(folder)
+        write_json(file, scores)
+    found: Scores = json.loads(file.read_text(encoding="utf-8"))
+    return found
+
+
+def _score(model: EngineCrossEncoder, queries: Sequence[LabelledQuery]) -> Scores:
+    found = {}
+    with progress("Asking the teacher", len(queries)) as advance:
+        for query in queries:
+            logits = model.logits([(query.query, each.text) for each in query.documents])
+            names = [each.doc_id for each in query.documents]
+            found[query.query_id] = dict(zip(names, logits, strict=True))
+            advance(1)
+    return found

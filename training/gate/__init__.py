@@ -1,0 +1,1 @@
+"""Lets only a better model through."""
