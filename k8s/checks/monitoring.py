@@ -52,7 +52,10 @@ def expressions(manifests: Manifests) -> Iterator[tuple[str, str]]:
                 yield from ((f"dashboard {name}", query) for query in _queries(json.loads(text)))
     for scaler in manifests.of_kind("HorizontalPodAutoscaler"):
         for metric in scaler["spec"]["metrics"]:
-            yield "HorizontalPodAutoscaler", metric["external"]["metric"]["name"]
+            wanted = metric["external"]["metric"]
+            labels = wanted.get("selector", {}).get("matchLabels", {})
+            selector = ",".join(f'{name}="{value}"' for name, value in labels.items())
+            yield "HorizontalPodAutoscaler", f"{wanted['name']}{{{selector}}}"
 
 
 def unknown_metrics(manifests: Manifests) -> Iterator[str]:

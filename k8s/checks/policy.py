@@ -96,11 +96,13 @@ def namespaces_enforce_the_standard(manifests: Manifests) -> Iterator[str]:
 
 def config_maps_exist(manifests: Manifests) -> Iterator[str]:
     """A name that kustomize didn't find stays without its suffix, and the pod never starts."""
-    known = {each["metadata"]["name"] for each in manifests.of_kind("ConfigMap")}
+    known = {each["metadata"]["name"]: each for each in manifests.of_kind("ConfigMap")}
     for where, item in _workloads(manifests):
-        for name in _config_maps(item):
+        for name, key in _config_maps(item):
             if name not in known:
                 yield f"{where}: there is no ConfigMap {name}"
+            elif key is not None and key not in (known[name].get("data") or {}):
+                yield f"{where}: the ConfigMap {name} has no key {key}"
 
 
 def traffic_is_restricted(manifests: Manifests) -> Iterator[str]:
@@ -139,18 +141,19 @@ def _selects(selector: Object, labels: dict[str, str]) -> bool:
     )
 
 
-def _config_maps(item: Object) -> Iterator[str]:
+def _config_maps(item: Object) -> Iterator[tuple[str, str | None]]:
+    """Yield each ConfigMap that a workload names, and the key where it wants only one."""
     for volume in pod_spec(item).get("volumes", []):
         if "configMap" in volume:
-            yield volume["configMap"]["name"]
+            yield volume["configMap"]["name"], None
     for container in containers(item):
         for source in container.get("envFrom", []):
             if "configMapRef" in source:
-                yield source["configMapRef"]["name"]
+                yield source["configMapRef"]["name"], None
         for variable in container.get("env", []):
             reference = variable.get("valueFrom", {}).get("configMapKeyRef")
             if reference:
-                yield reference["name"]
+                yield reference["name"], reference["key"]
 
 
 def _workloads(manifests: Manifests) -> Iterator[tuple[str, Object]]:

@@ -99,6 +99,20 @@ def bundles_are_verified(manifests: Manifests) -> Iterator[str]:
             yield f"{variable} is not a digest"
 
 
+def bundles_are_pulled_by_digest(manifests: Manifests) -> Iterator[str]:
+    """What lies at an address may change; what a digest names can't."""
+    for container in manifests.worker_pod.get("initContainers", []):
+        arguments = container.get("args", [])
+        if "pull" not in arguments:
+            continue
+        name, variable = container["name"], f"{container['name'].upper()}_DIGEST"
+        digits = manifests.values.get(variable, "").removeprefix("sha256:")
+        if f"--digest=$({variable})" not in arguments:
+            yield f"the init container {name} takes any bundle: it needs --digest=$({variable})"
+        if not any(each.endswith(f"/{digits}") for each in arguments):
+            yield f"the init container {name} does not pull from the folder of {variable}"
+
+
 def old_and_new_run_side_by_side(manifests: Manifests) -> Iterator[str]:
     """A rolling update never has fewer workers than before, and one more at most."""
     strategy = manifests.worker["spec"].get("strategy", {})
@@ -115,6 +129,7 @@ WORKER_POLICIES: tuple[Policy, ...] = (
     the_autoscaler_owns_the_number,
     disruptions_come_one_by_one,
     bundles_are_verified,
+    bundles_are_pulled_by_digest,
     old_and_new_run_side_by_side,
 )
 

@@ -16,3 +16,9 @@ def production() -> Manifests:
 def plain() -> Manifests:
     """The variant with the plain autoscaler."""
     return rendered("checks/variants/hpa")
+
+
+@pytest.fixture(scope="session")
+def store() -> Manifests:
+    """The variant with bundles out of an object store."""
+    return rendered("checks/variants/store")

@@ -12,7 +12,7 @@ from k8s.checks import scaling_policy as scaling
 from k8s.checks import worker_policy as worker
 from k8s.checks.__main__ import POLICIES, check, invalid, main
 from k8s.checks.policy import Policy
-from k8s.checks.render import Manifests, RenderError, build, overlays, variants
+from k8s.checks.render import Manifests, RenderError, build, containers, overlays, variants
 from tests.unit.k8s.rendering import need, rendered
 
 Change = Callable[[Manifests], None]
@@ -135,6 +135,13 @@ CASES: list[tuple[Policy, Change, str]] = [
         pods.config_maps_exist,
         lambda m: main_container(m)["envFrom"][0]["configMapRef"].update(name="other"),
         "no ConfigMap other",
+    ),
+    (
+        pods.config_maps_exist,
+        lambda m: pod(m)["initContainers"][-1]["env"][0]["valueFrom"]["configMapKeyRef"].update(
+            key="MODEL"
+        ),
+        "has no key MODEL",
     ),
     (
         pods.traffic_is_restricted,
@@ -321,6 +328,34 @@ CASES: list[tuple[Policy, Change, str]] = [
 ]
 
 
+def pull(manifests: Manifests) -> Any:
+    return next(each for each in pod(manifests)["initContainers"] if each["name"] == "model")
+
+
+STORE_CASES: list[tuple[Policy, Change, str]] = [
+    (
+        worker.bundles_are_pulled_by_digest,
+        lambda m: pull(m)["args"].remove("--digest=$(MODEL_DIGEST)"),
+        "model takes any bundle",
+    ),
+    (
+        worker.bundles_are_pulled_by_digest,
+        lambda m: pull(m)["args"].__setitem__(1, "s3://bundles/newest"),
+        "model does not pull from the folder of MODEL_DIGEST",
+    ),
+    (
+        worker.bundles_are_verified,
+        lambda m: pod(m)["initContainers"].pop(),
+        "must verify",
+    ),
+    (
+        pods.traffic_is_restricted,
+        lambda m: m.of_kind("Job")[0]["spec"]["template"]["metadata"]["labels"].clear(),
+        "Job/kafka-reranker-topics: no NetworkPolicy",
+    ),
+]
+
+
 def alerts(manifests: Manifests) -> Any:
     return manifests.of_kind("PrometheusRule")[0]["spec"]["groups"][0]["rules"]
 
@@ -339,8 +374,15 @@ def test_a_policy_finds_what_is_wrong(
     assert any(says in problem for problem in policy(changed)), list(policy(changed))
 
 
+@pytest.mark.parametrize(("policy", "change", "says"), STORE_CASES)
+def test_a_policy_finds_what_is_wrong_with_a_store(
+    store: Manifests, policy: Policy, change: Change, says: str
+) -> None:
+    test_a_policy_finds_what_is_wrong(store, policy, change, says)
+
+
 def test_every_policy_has_a_case_that_it_finds() -> None:
-    tested = {policy for policy, _, _ in CASES}
+    tested = {policy for policy, _, _ in [*CASES, *STORE_CASES]}
     # promtool has its own test below.
     assert tested == set(POLICIES) - {monitoring.failing_alerts}
 
@@ -403,10 +445,39 @@ def test_the_plain_autoscaler_is_held_to_the_same(plain: Manifests) -> None:
     spec = changed.of_kind("HorizontalPodAutoscaler")[0]["spec"]
     spec["maxReplicas"] = 13
     spec["behavior"]["scaleDown"]["stabilizationWindowSeconds"] = 10
-    spec["metrics"][0]["external"]["metric"]["name"] = "kafka_reranker_lag"
+    metric = spec["metrics"][0]["external"]["metric"]
+    metric["selector"]["matchLabels"] = {"queue": "rerank.queries"}
+    unknown = list(monitoring.unknown_metrics(changed))
+    assert any("kafka_reranker_lag_records has no label queue" in each for each in unknown)
+    metric["name"] = "kafka_reranker_lag"
     assert any("13 workers" in each for each in scaling.no_more_workers_than_partitions(changed))
     assert any("look back" in each for each in scaling.workers_leave_slowly(changed))
     assert any("kafka_reranker_lag" in each for each in monitoring.unknown_metrics(changed))
+
+
+def test_a_broker_may_look_itself_up_and_reach_itself() -> None:
+    """It ends transactions under the name that it gives to everybody."""
+    dev = rendered("overlays/dev")
+    (policy,) = (
+        each["spec"] for each in dev.of_kind("NetworkPolicy") if each["metadata"]["name"] == "kafka"
+    )
+    ports = {port["port"] for rule in policy["egress"] for port in rule["ports"]}
+    assert ports == {53, 9092}
+
+
+def test_only_init_containers_have_the_credentials_of_the_store(store: Manifests) -> None:
+    having = [
+        container["name"]
+        for container in containers(store.worker)
+        if "kafka-reranker-store" in str(container)
+    ]
+    assert having == ["index", "model"]
+
+
+def test_a_digest_names_the_folder_in_the_store_and_what_is_verified(store: Manifests) -> None:
+    digits = store.values["MODEL_DIGEST"].removeprefix("sha256:")
+    assert pull(store)["args"][1] == f"$(BUNDLE_STORE)/{digits}"
+    assert pull(store)["image"] == main_container(store)["image"]
 
 
 def test_a_folder_that_does_not_build_is_a_problem(tmp_path: Any) -> None:

@@ -51,6 +51,7 @@ def test_the_job_makes_what_strimzi_makes(tmp_path: Path) -> None:
         config = dict(each.split("=") for each in option(call, "--config"))
         assert int(config["retention.ms"]) == strimzi[name]["retention.ms"]
         assert int(config["max.message.bytes"]) == strimzi[name]["max.message.bytes"]
+        assert int(config["min.insync.replicas"]) == strimzi[name]["min.insync.replicas"]
         assert int(config["max.message.bytes"]) > LimitSettings().event_bytes
         assert option(call, "--partitions") == ["12"]
         assert option(call, "--replication-factor") == ["3"]
@@ -60,5 +61,22 @@ def test_the_job_makes_what_strimzi_makes(tmp_path: Path) -> None:
 
 
 def test_the_job_can_log_in(tmp_path: Path) -> None:
-    for call in run_script(tmp_path, CLIENT_PROPERTIES="/etc/client.properties"):
-        assert option(call, "--command-config") == ["/etc/client.properties"]
+    file = tmp_path / "client.properties"
+    file.write_text("security.protocol=SASL_SSL\n")
+    for call in run_script(tmp_path, CLIENT_PROPERTIES=str(file)):
+        assert option(call, "--command-config") == [str(file)]
+
+
+def test_a_topic_of_one_replica_can_be_written(tmp_path: Path) -> None:
+    for call in run_script(tmp_path, REPLICATION="1"):
+        assert "min.insync.replicas=1" in option(call, "--config")
+
+
+def test_the_job_finds_its_login_where_the_manifest_puts_it() -> None:
+    job = yaml.safe_load((COMPONENTS / "topics-job/job.yaml").read_text())
+    pod = job["spec"]["template"]["spec"]
+    secret = next(each["secret"] for each in pod["volumes"] if each["name"] == "client")
+    mount = next(each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "client")
+    script = (COMPONENTS / "topics-job/topics.sh").read_text()
+    assert f"{mount['mountPath']}/client.properties" in script
+    assert secret["optional"] is True
