@@ -17,7 +17,7 @@ FOLDERS = ("bench", "demo", "engine", "export", "schemas", "tests", "training", 
 FILES = ("pyproject.toml",)
 # What pytest says when tests ran and some of them failed; others mean that nothing was tested.
 SOME_FAILED = 1
-LIMIT_S = 300
+LIMIT_S = 120
 
 
 def main() -> int:

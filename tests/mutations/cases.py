@@ -52,7 +52,7 @@ MUTATIONS = (
         "worker/loop.py",
         "        self._parts.broker.rewind()\n",
         "",
-        (f"{WORKER}/test_loop.py", f"{WORKER}/test_loop_exactly_once.py"),
+        (f"{WORKER}/test_loop.py::test_what_is_away_for_a_while_is_waited_for",),
     ),
     Mutation(
         "what moved away stays in work",
@@ -60,14 +60,14 @@ MUTATIONS = (
         "        self._in_work.clear()\n        self._parts.intake.clear()\n"
         "        self._must_rewind = True\n",
         "        self._must_rewind = True\n",
-        (f"{WORKER}/test_loop_exactly_once.py",),
+        (f"{WORKER}/test_loop.py::test_what_moved_away_is_not_committed",),
     ),
     Mutation(
         "the offset of the last record, and not the one after it",
         "worker/records.py",
         "record.offset + 1)\n",
         "record.offset)\n",
-        (f"{WORKER}/test_loop_exactly_once.py",),
+        (f"{CONTRACT}/test_broker.py::test_a_commit_makes_records_and_offsets_visible_together",),
     ),
     Mutation(
         "batches are committed as they come",
@@ -75,7 +75,7 @@ MUTATIONS = (
         "        while self._in_work and self._in_work[0].done:\n",
         "        while self._in_work and self._in_work[-1].done:\n"
         "            self._in_work.rotate(1)\n",
-        (f"{WORKER}/test_loop_exactly_once.py",),
+        (f"{WORKER}/test_loop.py::test_events_are_answered_in_order",),
     ),
     Mutation(
         "back-offs have no jitter",
