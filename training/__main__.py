@@ -35,10 +35,18 @@ class Command:
 COMMANDS = {
     "init": Command("training.init_command", "write a commented example plan"),
     "collect": Command("training.collect.command", "topic and files of judgements into Parquet"),
+    "annotate": Command("training.annotate.command", "labels by a machine (optional)"),
+    "label": Command("training.label.command", "events into labelled pairs, with a report"),
+    "train": Command("training.model_commands:train", "fine-tune a cross-encoder on the labels"),
+    "gate": Command("training.model_commands:gate", "the new model against the one that serves"),
+    "promote": Command("training.model_commands:promote", "let a model that passed serve"),
+    "rollback": Command("training.model_commands:rollback", "let the model before serve again"),
+    "registry": Command("training.model_commands:registry", "list the models that served"),
     "build-data": Command("training.recipe_commands:build", "default reranker: make its data"),
     "train-recipe": Command("training.recipe_commands:train", "default reranker: fine-tune it"),
     "evaluate": Command("training.recipe_commands:evaluate", "an adapter against the retriever"),
     "fuse": Command("training.fuse", "learn how much the retrieval score counts beside the logit"),
+    "ab-report": Command("training.ab.command", "which of two models compared online is better"),
 }
 
 

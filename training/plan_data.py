@@ -165,15 +165,20 @@ class LlmPlan(_Section):
     api_key_env: str = Field(
         default="OPENAI_API_KEY", description="Variable that holds the key; unset, none is sent."
     )
-    max_calls: PositiveInt = Field(default=1000, description="Budget of one run.")
+    max_calls: PositiveInt = Field(
+        default=1000, description="Budget of one run, further tries included."
+    )
     max_tokens: PositiveInt = Field(
-        default=1_000_000, description="Budget of one run, as the endpoint counts."
+        default=1_000_000,
+        description="Budget of one run, as the endpoint counts; what is under way is let finish.",
     )
     concurrency: PositiveInt = Field(default=4, le=64)
     attempts: PositiveInt = Field(default=4, description="A pair, with growing pauses.")
     timeout_s: float = Field(default=60.0, gt=0.0)
     max_document_chars: PositiveInt = Field(default=4000, description="The rest isn't sent.")
-    documents_per_query: PositiveInt = Field(default=10, description="The best as shown.")
+    documents_per_query: PositiveInt = Field(
+        default=10, description="The best as shown. Texts that events lack: label.index_bundle."
+    )
     json_mode: bool = Field(default=True, description="Asks for `response_format: json_object`.")
     instructions: str | None = Field(
         default=None, description="What relevant means here; comes before the fixed scale."

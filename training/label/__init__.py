@@ -1,0 +1,1 @@
+"""`label`: events into labelled pairs, corrected for position, checked for agreement, reported."""
