@@ -25,6 +25,8 @@ NonEmpty = Annotated[str, Field(min_length=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Tier = Literal["full", "reduced", "retrieval_order"]
 DegradedReason = Literal["deadline", "overload", "scorer_unavailable"]
+Team = Literal["champion", "challenger"]
+Arm = Literal["champion", "challenger", "interleaved"]
 
 
 def _is_none(value: object) -> bool:
@@ -132,6 +134,26 @@ class Timings(Event):
     total: float
 
 
+class Experiment(Event):
+    """A list's part in the comparison of two models; see docs/experiments.md."""
+
+    name: NonEmpty
+    mode: Literal["split", "interleave"]
+    by: str = Field(description="What is split by: `query_id`, `tenant` or `attributes.NAME`.")
+    share: Annotated[float, Field(ge=0, le=1)] = Field(description="Of the challenger.")
+    arm: Arm = Field(description="Whose list it is.")
+    bucket: Annotated[int, Field(ge=0, lt=1000)] = Field(
+        description="A hash of what is split by; says nothing else about it."
+    )
+    champion: ModelRef
+    challenger: ModelRef
+    teams: tuple[Team, ...] | None = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="Of an interleaved list: which model picked each entry, in the list's order.",
+    )
+
+
 class RankedList(Event):
     """`rerank.results`: exactly one for each accepted query event, best document first."""
 
@@ -145,6 +167,11 @@ class RankedList(Event):
     index: IndexRef | None = Field(description="Null when the event brought its candidates.")
     cache: CacheCounts
     timings_ms: Timings
+    experiment: Experiment | None = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="Present while two models are compared, on the lists that take part.",
+    )
 
 
 class ShownDocument(Event):
@@ -171,6 +198,11 @@ class Impression(Event):
         "about a degraded list is feedback about the model.",
     )
     shown: tuple[ShownDocument, ...]
+    experiment: Experiment | None = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="Present while two models are compared, on the lists that take part.",
+    )
 
 
 class Click(Event):

@@ -6,7 +6,7 @@ deadline, where no target age is set, is never cut.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from engine.lanes import Lanes, LaneStats
@@ -78,9 +78,14 @@ class Admission:
     """Plans batches. Not safe to call from several threads."""
 
     def __init__(
-        self, settings: OverloadSettings, lanes: Lanes, small_lanes: Lanes | None = None
+        self,
+        settings: OverloadSettings,
+        lanes: Lanes,
+        small_lanes: Lanes | None = None,
+        wanted: Callable[[Query], int] | None = None,
     ) -> None:
         self._settings = settings
+        self._wanted = wanted or pairs_of
         self._speed = _Speed(lanes)
         self._small_speed = None if small_lanes is None else _Speed(small_lanes)
         self._strained = False
@@ -108,7 +113,8 @@ class Admission:
     def cost(self, queries: Sequence[Query], plans: Sequence[Plan]) -> int:
         """Return what a batch takes: in pairs of the model, also where the smaller one scores."""
         return sum(
-            self._cost(pairs_of(query), plan) for query, plan in zip(queries, plans, strict=True)
+            self._cost(self._wanted(query), plan)
+            for query, plan in zip(queries, plans, strict=True)
         )
 
     def _cost(self, pairs: int, plan: Plan) -> int:
@@ -134,7 +140,7 @@ class Admission:
         """
         self.measure()
         budgets = [self._budget_s(query, now_s) for query in queries]
-        wanted = [pairs_of(query) for query in queries]
+        wanted = [self._wanted(query) for query in queries]
         share = SHARE_WHILE_OTHERS_WAIT if waiting else 1.0
         limit = self._limit(wanted, [budget for budget, _ in budgets], backlog_pairs, share)
         plans = [

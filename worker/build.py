@@ -23,6 +23,7 @@ from worker.admission import Admission
 from worker.broker import Broker
 from worker.caches import PairCache, RankingCache
 from worker.candidates import Retriever
+from worker.challenger import Challenger, Trial
 from worker.clock import SystemClock
 from worker.errors import StartError
 from worker.http import App, Health, serve
@@ -53,6 +54,7 @@ class Bundles:
     model: Bundle[ModelManifest]
     index: Bundle[IndexManifest] | None
     small_model: Bundle[ModelManifest] | None = None
+    challenger: Bundle[ModelManifest] | None = None
 
     @property
     def model_ref(self) -> ModelRef:
@@ -74,6 +76,7 @@ class Engine:
     reranker: Reranker
     lanes: Lanes
     small_lanes: Lanes | None = None
+    challenger_lanes: Lanes | None = None
 
 
 def build_loop(settings: Settings) -> Loop:
@@ -106,6 +109,12 @@ def build_loop(settings: Settings) -> Loop:
     return Loop(parts, settings.batch, settings.drain_timeout_ms / 1000)
 
 
+def _admission(settings: Settings, engine: Engine) -> Admission:
+    challenger = engine.reranker.challenger
+    wanted = None if challenger is None else challenger.trial.pairs_of
+    return Admission(settings.overload, engine.lanes, engine.small_lanes, wanted)
+
+
 def open_bundles(settings: Settings) -> Bundles:
     """Open and verify the bundles; raises StartError."""
     if settings.model_bundle is None:
@@ -125,7 +134,23 @@ def open_bundles(settings: Settings) -> Bundles:
         )
     index = settings.index_bundle
     opened = None if index is None else _open(open_index, "index_bundle", index, settings)
-    return Bundles(model, opened, small_model)
+    return Bundles(model, opened, small_model, open_challenger(settings, model))
+
+
+def open_challenger(
+    settings: Settings, model: Bundle[ModelManifest]
+) -> Bundle[ModelManifest] | None:
+    """Open the bundle that is compared with the model's; raises StartError."""
+    place = settings.challenger.model_bundle
+    if place is None:
+        return None
+    challenger = _open(open_model, "challenger.model_bundle", place, settings)
+    if challenger.digest == model.digest:
+        raise StartError(
+            "challenger.model_bundle (RERANKER_CHALLENGER__MODEL_BUNDLE) is model_bundle itself: "
+            "there is nothing to compare"
+        )
+    return challenger
 
 
 def _open(
@@ -159,6 +184,7 @@ def build_engine(settings: Settings, bundles: Bundles, store: Store) -> Engine:
             small_scorer, small_lanes = _scorer(settings, bundles.small_model, store)
             fusion = fusion_for(bundles.small_model.manifest, manifest)
             small = SmallModel(small_scorer, ref_of(bundles.small_model), fusion)
+        challenger, challenger_lanes = _challenger(settings, bundles, store)
         retriever = _retriever(settings, bundles, count)
     except BundleError as error:
         raise StartError(str(error)) from None
@@ -174,8 +200,25 @@ def build_engine(settings: Settings, bundles: Bundles, store: Store) -> Engine:
         always_text=settings.feedback.text == "always",
         small=small,
         fusion=fusion_for(bundles.model.manifest, manifest),
+        challenger=challenger,
     )
-    return Engine(reranker, lanes, small_lanes)
+    return Engine(reranker, lanes, small_lanes, challenger_lanes)
+
+
+def _challenger(
+    settings: Settings, bundles: Bundles, store: Store
+) -> tuple[Challenger | None, Lanes | None]:
+    """Load the model that is compared with the first, where there is one."""
+    if bundles.challenger is None:
+        return None, None
+    scorer, lanes = _scorer(settings, bundles.challenger, store)
+    model, champion, wanted = ref_of(bundles.challenger), bundles.model_ref, settings.challenger
+    digests = f"{short_digest(champion.digest)}-{short_digest(model.digest)}"
+    name = wanted.name or f"{digests}-{wanted.mode}-{wanted.share:g}"
+    trial = Trial(name, wanted.mode, wanted.share, wanted.by, champion, model)
+    index = None if bundles.index is None else bundles.index.manifest
+    fusion = fusion_for(bundles.challenger.manifest, index)
+    return Challenger(scorer, model, trial, fusion), lanes
 
 
 def _scorer(

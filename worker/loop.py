@@ -28,8 +28,9 @@ from worker.intake import BadRecord, Batch, Intake
 from worker.metrics import Metrics, short_digest
 from worker.publish import Publisher
 from worker.records import Outgoing, Record, next_offsets
-from worker.reranker import Answer, Outcome, Pending, Reranker
+from worker.reranker import Answer, Outcome, Reranker
 from worker.settings import BatchSettings
+from worker.work import Pending
 
 log = structlog.get_logger(__name__)
 
@@ -240,6 +241,10 @@ class Loop:
         metrics.answers.labels(model, outcome.tier, outcome.degraded or "").inc()
         metrics.pairs.labels(model, "cache").inc(outcome.hits)
         metrics.pairs.labels(model, "model").inc(outcome.misses)
+        if outcome.experiment is not None and outcome.experiment.teams is not None:
+            other = short_digest(outcome.experiment.challenger.digest)
+            metrics.pairs.labels(other, "cache").inc(outcome.challenger_hits)
+            metrics.pairs.labels(other, "model").inc(outcome.challenger_misses)
         metrics.age.observe(max(0.0, self._parts.clock.now() - record.timestamp_ms / 1000))
         log.debug(
             "answered",

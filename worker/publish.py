@@ -107,6 +107,7 @@ class Publisher:
             model=answer.model,
             tier=answer.tier,
             shown=tuple(self._shown(answer, document) for document in answer.ranking),
+            experiment=answer.experiment,
         )
         return self._event(
             self.topics.feedback, answer, value.model_dump_json().encode(), IMPRESSION, "impression"
@@ -145,13 +146,17 @@ def ranked_list(answer: Answer) -> RankedList:
         degraded=answer.degraded,
         model=answer.model,
         index=answer.index,
-        cache=CacheCounts(hits=answer.hits, misses=answer.misses),
+        cache=CacheCounts(
+            hits=answer.hits + answer.challenger_hits,
+            misses=answer.misses + answer.challenger_misses,
+        ),
         timings_ms=Timings(
             queue=_ms(answer.queue_s),
             retrieve=_ms(answer.retrieve_s),
             score=_ms(answer.score_s),
             total=_ms(answer.total_s),
         ),
+        experiment=answer.experiment,
     )
 
 

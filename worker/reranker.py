@@ -5,26 +5,29 @@ after. Between the two the caller begins the next batch, so that scoring never w
 """
 
 from collections.abc import Sequence
-from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
-from functools import cached_property
 
-from engine.graph import Logits
-from schemas.events import DegradedReason, IndexRef, ModelRef, RankedDocument, Tier
+from schemas.events import DegradedReason, Experiment, IndexRef, ModelRef, RankedDocument, Tier
 from schemas.manifests import Fusion
 from worker.admission import FULL, Plan
 from worker.caches import CachedRanking, RankingCache
 from worker.candidates import Candidate, Retriever, find, inline
+from worker.challenger import Challenger, team_draft
 from worker.clock import Clock
 from worker.decode import Query
 from worker.errors import BadRecordError
 from worker.rank import Score, rank, with_retrieval
-from worker.scoring import PairRequest, PairScorer, PendingScores, Scores
+from worker.scoring import PairScorer, Scores
+from worker.work import Pending, Work
 
 
 @dataclass(frozen=True)
 class Answer:
-    """All that is published about an accepted query. Durations in seconds."""
+    """All that is published about an accepted query. Durations in seconds.
+
+    `hits` and `misses` are pairs of `model`; `challenger_hits` and `challenger_misses` those of
+    the other model, where both made the list.
+    """
 
     query: Query
     ranking: tuple[RankedDocument, ...]
@@ -38,6 +41,9 @@ class Answer:
     retrieve_s: float
     score_s: float
     total_s: float
+    experiment: Experiment | None = None
+    challenger_hits: int = 0
+    challenger_misses: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,71 +55,6 @@ class Rejection:
 
 
 Outcome = Answer | Rejection
-
-
-@dataclass(frozen=True)
-class _Work:
-    """A query on its way through a batch."""
-
-    query: Query
-    plan: Plan
-    candidates: list[Candidate]
-    cached: CachedRanking | None = None
-    ranking_key: bytes | None = None
-    error: BadRecordError | None = None
-
-    @property
-    def to_score(self) -> list[Candidate]:
-        if self.error is not None or self.cached is not None:
-            return []
-        return self.candidates[: self.plan.limit]
-
-    def request(self, small: bool) -> PairRequest:
-        """Return the pairs for the one model or the other."""
-        texts = [each.text for each in self.to_score] if self.plan.small == small else []
-        return PairRequest(self.query.event.query, texts)
-
-
-@dataclass(frozen=True)
-class Pending:
-    """A batch between `begin` and `finish`. Times are monotonic seconds.
-
-    `small_scores` are those of the smaller model, where the plan has it score anything.
-    """
-
-    work: list[_Work]
-    scores: PendingScores
-    small_scores: PendingScores | None
-    began_at_s: float
-    retrieved_at_s: float
-    encoded_at_s: float
-
-    @property
-    def pairs(self) -> int:
-        """How many pairs the lanes got from this batch."""
-        return sum(len(scores.own) for scores in self._all)
-
-    @property
-    def done(self) -> bool:
-        """Whether `finish` would return at once."""
-        return all(future.done() for future in self._futures)
-
-    def wait(self, timeout_s: float) -> None:
-        """Return once it is done, or when the time is up."""
-        wait(self._futures, timeout_s)
-
-    def stop(self) -> None:
-        """Score no more: what is not scored by now is answered in retrieval order."""
-        for scores in self._all:
-            scores.logits.stop()
-
-    @cached_property
-    def _futures(self) -> frozenset[Future[Logits]]:
-        return frozenset().union(*(scores.futures for scores in self._all))
-
-    @property
-    def _all(self) -> list[PendingScores]:
-        return [self.scores, *([] if self.small_scores is None else [self.small_scores])]
 
 
 @dataclass(frozen=True)
@@ -140,6 +81,7 @@ class Reranker:
     always_text: bool = False
     small: SmallModel | None = None
     fusion: Fusion | None = None
+    challenger: Challenger | None = None
 
     def begin(self, queries: Sequence[Query], plans: Sequence[Plan] | None = None) -> Pending:
         """Find candidates, look scores up, hand unknown pairs to the lanes.
@@ -148,26 +90,32 @@ class Reranker:
         """
         began = self.clock.monotonic()
         work = [
-            _Work(query, plan, candidates=[])
+            Work(query, plan, candidates=[], experiment=self._assign(query, plan))
             for query, plan in zip(queries, plans or [FULL] * len(queries), strict=True)
         ]
         work = self._retrieve(self._from_cache(work))
         retrieved = self.clock.monotonic()
-        scores = self.scorer.begin([item.request(small=False) for item in work])
-        small_scores = None
+        scores = self.scorer.begin([item.request("champion", "interleaved") for item in work])
+        small_scores = challenger_scores = None
         if self.small is not None and any(item.plan.small for item in work):
-            small_scores = self.small.scorer.begin([item.request(small=True) for item in work])
-        return Pending(work, scores, small_scores, began, retrieved, self.clock.monotonic())
+            small_scores = self.small.scorer.begin([item.request("small") for item in work])
+        if self.challenger is not None:
+            theirs = [item.request("challenger", "interleaved") for item in work]
+            challenger_scores = self.challenger.scorer.begin(theirs)
+        encoded = self.clock.monotonic()
+        return Pending(work, scores, small_scores, began, retrieved, encoded, challenger_scores)
 
     def finish(self, pending: Pending) -> list[Outcome]:
         """Wait for the scores, rank, keep what is new; one outcome for each query, in order."""
         scores = self.scorer.finish(pending.scores)
         small_scores = self._finish_small(pending)
+        challenger_scores = self._finish_challenger(pending)
         outcomes: list[Outcome] = []
         complete: dict[bytes, CachedRanking] = {}
         for number, item in enumerate(pending.work):
-            if small_scores is not None and item.plan.small:
-                outcomes.append(self._by_small(pending, number, item, small_scores))
+            other = {"small": small_scores, "challenger": challenger_scores}.get(item.arm)
+            if other is not None:
+                outcomes.append(self._by_other(pending, number, item, other))
                 continue
             if number in scores.late and item.error is None and number not in scores.bad:
                 outcomes.append(self._answer(pending, _too_late(item), [], 0))
@@ -183,7 +131,10 @@ class Reranker:
             if scores.scorer_failed and len(found) < len(item.to_score):
                 # What the cache knew of it does not make an order of the whole.
                 item, found, hits = _without_scores(item), [], 0  # noqa: PLW2901
-            outcomes.append(self._answer(pending, item, found, hits))
+            answer = self._answer(pending, item, found, hits)
+            if challenger_scores is not None and item.arm == "interleaved":
+                answer = self._interleaved(pending, number, item, answer, challenger_scores)
+            outcomes.append(answer)
             if item.ranking_key is not None and len(found) == len(item.candidates) > 0:
                 complete[item.ranking_key] = _to_cache(item.candidates, found)
         if self.rankings is not None:
@@ -195,21 +146,38 @@ class Reranker:
         self.scorer.discard(pending.scores)
         if self.small is not None and pending.small_scores is not None:
             self.small.scorer.discard(pending.small_scores)
+        if self.challenger is not None and pending.challenger_scores is not None:
+            self.challenger.scorer.discard(pending.challenger_scores)
 
     def tokens(self, pending: Pending) -> list[tuple[str, int]]:
         """Return how many tokens each model read for a batch, by the model's digest."""
         read = [(self.model.digest, pending.scores.tokens)]
         if self.small is not None and pending.small_scores is not None:
             read.append((self.small.model.digest, pending.small_scores.tokens))
+        if self.challenger is not None and pending.challenger_scores is not None:
+            read.append((self.challenger.model.digest, pending.challenger_scores.tokens))
         return read
+
+    def _assign(self, query: Query, plan: Plan) -> Experiment | None:
+        """Return the query's part in the comparison; both models on one list need time for both."""
+        if self.challenger is None:
+            return None
+        experiment = self.challenger.trial.assign(query.event)
+        interleaved = experiment is not None and experiment.arm == "interleaved"
+        return None if interleaved and plan != FULL else experiment
 
     def _finish_small(self, pending: Pending) -> Scores | None:
         if self.small is None or pending.small_scores is None:
             return None
         return self.small.scorer.finish(pending.small_scores)
 
-    def _by_small(self, pending: Pending, number: int, item: _Work, scores: Scores) -> Outcome:
-        """Answer with the smaller model's scores.
+    def _finish_challenger(self, pending: Pending) -> Scores | None:
+        if self.challenger is None or pending.challenger_scores is None:
+            return None
+        return self.challenger.scorer.finish(pending.challenger_scores)
+
+    def _by_other(self, pending: Pending, number: int, item: Work, scores: Scores) -> Outcome:
+        """Answer with the scores of the smaller model, or of the challenger.
 
         What it cannot score is answered in retrieval order: it is no dead letter, because the
         model itself might have scored it.
@@ -218,18 +186,46 @@ class Reranker:
             return Rejection(item.query, item.error)
         found = [score for score in scores.of_request[number] if score is not None]
         if number in scores.bad or len(found) < len(item.to_score):
-            return self._answer(pending, _too_late(item), [], 0)
-        hits = 0 if pending.small_scores is None else pending.small_scores.hits(number)
-        return self._answer(pending, item, found, hits)
+            late = item.plan.small or number in scores.late
+            unscored = _too_late(item) if late else _without_scores(item)
+            return self._answer(pending, unscored, [], 0)
+        pended = pending.small_scores if item.plan.small else pending.challenger_scores
+        return self._answer(pending, item, found, 0 if pended is None else pended.hits(number))
 
-    def _from_cache(self, work: list[_Work]) -> list[_Work]:
+    def _interleaved(
+        self, pending: Pending, number: int, item: Work, answer: Answer, scores: Scores
+    ) -> Answer:
+        """Let the challenger pick every other entry; its failure leaves the champion's list.
+
+        Such a list takes no part in the comparison, as one that is scored in part.
+        """
+        found = [score for score in scores.of_request[number] if score is not None]
+        whole = answer.tier == "full" and len(found) == len(item.candidates)
+        if self.challenger is None or item.experiment is None or not whole:
+            return replace(answer, experiment=None)
+        event = item.query.event
+        if event.candidates is None:
+            found = [*with_retrieval(self.challenger.fusion, item.candidates, found)]
+        theirs = rank(item.candidates, found, event.top_n)
+        coins = self.challenger.trial.coins(event)
+        ranking, teams = team_draft(answer.ranking, theirs, event.top_n, coins)
+        hits = 0 if pending.challenger_scores is None else pending.challenger_scores.hits(number)
+        return replace(
+            answer,
+            ranking=ranking,
+            experiment=item.experiment.model_copy(update={"teams": teams}),
+            challenger_hits=hits,
+            challenger_misses=len(found) - hits,
+        )
+
+    def _from_cache(self, work: list[Work]) -> list[Work]:
         """Take whole rankings from the cache where the same question was answered before."""
         if self.rankings is None:
             return work
         keys = {
             number: self.rankings.key(item.query.event)
             for number, item in enumerate(work)
-            if item.query.event.candidates is None
+            if item.query.event.candidates is None and item.of_champion
         }
         # A ranking is kept without texts, so it is of no use where they are asked for.
         numbers = [n for n in keys if not (self.always_text or work[n].query.event.return_text)]
@@ -239,7 +235,7 @@ class Reranker:
             for number, item in enumerate(work)
         ]
 
-    def _retrieve(self, work: list[_Work]) -> list[_Work]:
+    def _retrieve(self, work: list[Work]) -> list[Work]:
         numbers = [
             number
             for number, item in enumerate(work)
@@ -251,9 +247,7 @@ class Reranker:
             found = dict(zip(numbers, find(self.retriever, queries), strict=True))
         return [self._with_candidates(item, found.get(number)) for number, item in enumerate(work)]
 
-    def _with_candidates(
-        self, item: _Work, found: list[Candidate] | BadRecordError | None
-    ) -> _Work:
+    def _with_candidates(self, item: Work, found: list[Candidate] | BadRecordError | None) -> Work:
         if item.query.event.candidates is not None:
             return replace(item, candidates=inline(item.query.event.candidates))
         if item.cached is not None:
@@ -264,14 +258,14 @@ class Reranker:
             return replace(item, error=found)
         return replace(item, candidates=found)
 
-    def _answer(self, pending: Pending, item: _Work, found: Sequence[Score], hits: int) -> Answer:
+    def _answer(self, pending: Pending, item: Work, found: Sequence[Score], hits: int) -> Answer:
         event = item.query.event
         scores = found if item.cached is None else item.cached.scores
         hits = hits if item.cached is None else len(scores)
         tier = _tier(item.plan, len(scores), len(item.candidates))
-        by_small = self.small if item.plan.small and len(scores) else None
+        by_other = self._other(item) if len(scores) else None
         if event.candidates is None:
-            fusion = self.fusion if by_small is None else by_small.fusion
+            fusion = self.fusion if by_other is None else by_other.fusion
             scores = with_retrieval(fusion, item.candidates, scores)
         wall, now = self.clock.now(), self.clock.monotonic()
         total = max(0.0, wall - item.query.record.timestamp_ms / 1000)
@@ -280,7 +274,7 @@ class Reranker:
             ranking=rank(item.candidates, scores, event.top_n),
             tier=tier,
             degraded=None if tier == "full" else item.plan.reason,
-            model=self.model if by_small is None else by_small.model,
+            model=self.model if by_other is None else by_other.model,
             index=self.retriever.ref if self.retriever and event.candidates is None else None,
             hits=hits,
             misses=len(scores) - hits,
@@ -288,7 +282,14 @@ class Reranker:
             retrieve_s=pending.retrieved_at_s - pending.began_at_s,
             score_s=now - pending.retrieved_at_s,
             total_s=total,
+            experiment=item.experiment,
         )
+
+    def _other(self, item: Work) -> SmallModel | Challenger | None:
+        """Return whose scores an item has, if not the model's own."""
+        if item.cached is not None:
+            return None
+        return {"small": self.small, "challenger": self.challenger}.get(item.arm)
 
 
 NO_CANDIDATES = (
@@ -312,13 +313,13 @@ def _unscorable(
     return None
 
 
-def _too_late(item: _Work) -> _Work:
+def _too_late(item: Work) -> Work:
     """Those of its pairs that were scored in time are any: they make no order of their own."""
     reason: DegradedReason = "overload" if item.query.event.deadline_ms is None else "deadline"
     return replace(item, plan=Plan(0, item.plan.reason or reason))
 
 
-def _without_scores(item: _Work) -> _Work:
+def _without_scores(item: Work) -> Work:
     return replace(item, plan=Plan(0, "scorer_unavailable"))
 
 

@@ -219,6 +219,34 @@ class OverloadSettings(Section):
     )
 
 
+class ChallengerSettings(Section):
+    """A second model that is compared with the first on live traffic; see docs/experiments.md."""
+
+    model_bundle: BundlePlace | None = Field(
+        None,
+        description="Folder or address of the challenger's bundle. Unset: nothing is compared.",
+    )
+    share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5,
+        description="Of the traffic: split: what the challenger answers; interleave: what both do.",
+    )
+    mode: Literal["split", "interleave"] = Field(
+        "split",
+        description="split: each query is answered by one of the two. interleave: by both, in one "
+        "list; finds a difference with far fewer clicks, for twice the work.",
+    )
+    by: Annotated[str, Field(pattern=r"^(query_id|tenant|attributes\..+)$")] = Field(
+        "query_id",
+        description="What is split by: query_id, tenant, or attributes.NAME. Who agrees in it sees "
+        "the same model.",
+    )
+    name: str | None = Field(
+        None,
+        description="Another name draws the traffic anew. Default: from both models' digests, "
+        "mode and share.",
+    )
+
+
 class FeedbackSettings(Section):
     """What impressions carry."""
 
@@ -297,6 +325,7 @@ class Settings(BaseSettings):
     batch: BatchSettings = BatchSettings()
     limits: LimitSettings = LimitSettings()
     overload: OverloadSettings = OverloadSettings()
+    challenger: ChallengerSettings = ChallengerSettings()
     feedback: FeedbackSettings = FeedbackSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
