@@ -32,7 +32,7 @@ from worker.intake import Intake
 from worker.kafka_broker import KafkaBroker
 from worker.kafka_client import check_topics, make_consumer, make_producer, message_limits
 from worker.loop import Loop, Parts
-from worker.metrics import Metrics
+from worker.metrics import Metrics, short_digest
 from worker.publish import Publisher
 from worker.reranker import Reranker, SmallModel
 from worker.scoring import PairScorer
@@ -93,7 +93,7 @@ def build_loop(settings: Settings) -> Loop:
     parts = Parts(
         broker=broker,
         reranker=engine.reranker,
-        admission=Admission(settings.overload, engine.lanes, engine.small_lanes),
+        admission=_admission(settings, engine),
         publisher=Publisher(
             settings.kafka.topics,
             socket.gethostname(),
