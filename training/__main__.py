@@ -75,7 +75,8 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return _fail(f"no space left on the disk ({error.filename}): free some, and run again")
+            where = f" to write {error.filename}" if error.filename else ""
+            return _fail(f"no space left on the disk{where}: free some, and run again")
         if error.filename is None:
             raise
         return _fail(f"{error.filename}: {error.strerror}")

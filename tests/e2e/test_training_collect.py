@@ -83,6 +83,9 @@ def test_a_killed_collect_goes_on_and_keeps_each_event_once(
         process.kill()
         process.wait()
     found = collect(plan, run)
+    # What is in memory is bounded: less than two batches of the consumer.
+    sizes = [pq.read_metadata(path).num_rows for path in event_files(run, "click")]
+    assert max(sizes) < 2 * FLUSH_ROWS
     assert sorted(ids(run)) == sorted(f"e-{number}" for number in range(EVENTS))
     assert found["kept"]["click"] == EVENTS
     assert found["kept"]["duplicates"] == EVENTS // 3
@@ -94,6 +97,31 @@ def test_a_killed_collect_goes_on_and_keeps_each_event_once(
     places = [TopicPartition(names.feedback, number) for number in range(3)]
     assert sum(reader.committed(place) for place in places) == EVENTS * 4 // 3
     reader.close()
+
+
+def test_sigterm_ends_following_in_good_order(
+    kafka: KafkaCluster, topics: Callable[..., Topics], run: RunFolder, tmp_path: Path
+) -> None:
+    names = topics()
+    with producer(kafka) as to:
+        for number in range(FLUSH_ROWS + 5):
+            send(to, names.feedback, json.dumps(click(number)).encode(), f"e-{number}")
+    plan = plan_of(kafka, names, flush_rows=FLUSH_ROWS)
+    file = tmp_path / "plan.yaml"
+    file.write_text(json.dumps({"collect": plan.model_dump(mode="json")}))
+    command = [sys.executable, "-m", "training", "collect", "--plan", file, "--run", run.path]
+    process = subprocess.Popen([*map(str, command), "--follow"], stderr=subprocess.DEVNULL)
+    try:
+        await_condition(lambda: event_files(run, "click") != [], 60, lambda: "no files came")
+        process.terminate()
+        assert process.wait(timeout=60) == 0
+    finally:
+        process.kill()
+        process.wait()
+    collect(plan, run)
+    assert sorted(ids(run)) == sorted(f"e-{number}" for number in range(FLUSH_ROWS + 5))
+    sizes = [pq.read_metadata(path).num_rows for path in event_files(run, "click")]
+    assert max(sizes) < 2 * FLUSH_ROWS
 
 
 def test_aborted_events_are_not_read_and_the_end_is_found_behind_a_marker(

@@ -85,7 +85,8 @@ def _collect_topic(
     kafka: KafkaPlan, plan: CollectPlan, store: EventStore, stop: Callable[[], bool], follow: bool
 ) -> dict[str, Any]:
     tally = Tally(kafka.topic, plan.max_bad_share)
-    reader = TopicReader.open(kafka, store.offsets(kafka.topic))
+    offsets = store.offsets(kafka.topic)
+    reader = TopicReader.open(kafka, offsets, plan.flush_rows, plan.flush_bytes)
     with closing(reader):
         buffer = _Buffer(plan, store, reader, tally)
         total = sum(reader.ends().values()) - sum(reader.positions().values())

@@ -20,6 +20,7 @@ from training.errors import KafkaReadError
 from training.plan_data import KafkaPlan
 
 _POLL_MS = 500
+_POLL_RECORDS = 1000
 _FETCH_BYTES = 16 * 1024 * 1024
 
 
@@ -44,12 +45,19 @@ class TopicReader:
     lost: int  # records that the topic deleted before they were read
 
     @classmethod
-    def open(cls, plan: KafkaPlan, offsets: Mapping[int, int]) -> "TopicReader":
+    def open(
+        cls, plan: KafkaPlan, offsets: Mapping[int, int], max_rows: int, max_bytes: int
+    ) -> "TopicReader":
         """Connect, and go to `offsets` (partition → next); others begin at the oldest record.
 
+        A batch has at most `max_rows` records, an answer of the broker about `max_bytes`.
         Raises KafkaReadError.
         """
-        consumer = _connect(plan)
+        limits = {
+            "max_poll_records": min(max_rows, _POLL_RECORDS),
+            "fetch_max_bytes": min(max_bytes, _FETCH_BYTES),
+        }
+        consumer = _connect(plan, limits)
         try:
             numbers = consumer.partitions_for_topic(plan.topic)
             if not numbers:
@@ -137,8 +145,9 @@ def _record(record: Any) -> TopicRecord:
     return TopicRecord(record.partition, record.offset, record.timestamp, event_id, record.value)
 
 
-def _connect(plan: KafkaPlan) -> Any:
+def _connect(plan: KafkaPlan, limits: Mapping[str, int]) -> Any:
     options: dict[str, Any] = {
+        **limits,
         "bootstrap_servers": plan.bootstrap_servers.split(","),
         "client_id": "kafka-reranker-training",
         "group_id": plan.group_id,
@@ -146,7 +155,6 @@ def _connect(plan: KafkaPlan) -> Any:
         "auto_offset_reset": "earliest",
         "enable_auto_commit": False,
         "allow_auto_create_topics": False,
-        "fetch_max_bytes": _FETCH_BYTES,
         "bootstrap_timeout_ms": int(plan.timeout_s * 1000),
         "security_protocol": plan.security_protocol,
         **_security(plan),

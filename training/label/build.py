@@ -61,21 +61,22 @@ class Labelled:
 
 
 def wanted_ids(events: Iterable[Mapping[str, Any]]) -> set[str]:
-    """Return the query ids that judgements name instead of a question."""
-    return {event["query_id"] for event in events if event["query"] is None}
+    """Return the query ids that judgements name."""
+    return {event["query_id"] for event in events if event["query_id"] is not None}
 
 
 def gather_judgements(events: Iterable[Mapping[str, Any]], log: ClickLog) -> Judgements:
-    """Group judgements by pair; of one annotator's, the latest counts."""
+    """Group judgements by pair; of one annotator's, the latest counts.
+
+    A `query_id` that was asked says question and tenant; otherwise the judgement's own count.
+    """
     found = Judgements()
     for event in events:
-        query, tenant = event["query"], event["tenant"]
+        asked = log.asked.get(event["query_id"])
+        query, tenant = (event["query"], event["tenant"]) if asked is None else log.queries[asked]
         if query is None:
-            key = log.asked.get(event["query_id"])
-            if key is None:
-                found.unknown += 1
-                continue
-            query, tenant = log.queries[key]
+            found.unknown += 1
+            continue
         key = query_key(query, tenant)
         doc_id = event["doc_id"] or text_id(event["text"])
         found.queries.setdefault(key, (query, tenant))

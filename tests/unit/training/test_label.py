@@ -111,6 +111,23 @@ def test_a_judgement_comes_before_a_machine_and_that_before_clicks(tmp_path: Pat
     assert (pair["annotators"], pair["pairs"]) == (["anna", "llm:m"], 1)
 
 
+def test_a_judgement_of_a_known_query_id_belongs_to_its_question_and_tenant(
+    tmp_path: Path,
+) -> None:
+    judged = {"kind": "judgement", "doc_id": "a", "grade": 3, "annotator": "anna"}
+    events = [
+        impression("1", "red fox", ["a"], tenant="shop"),
+        impression("2", "blue fox", ["a"]),
+        judged | {"query_id": "1", "query": "another wording"},
+        judged | {"query_id": "7"},
+    ]
+    run = write_run(tmp_path, events)
+    summary = label(PLAN, run)
+    (only,) = read_rows(run.groups)
+    assert (only.query, only.tenant, only.source) == ("red fox", "shop", "judgement")
+    assert summary["judgements"]["unknown_query_id"] == 1
+
+
 def test_disputes_are_listed_and_left_out_as_asked(tmp_path: Path) -> None:
     said = [
         judgement("red fox", "a fox", 1.0, "anna"),
