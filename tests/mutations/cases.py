@@ -55,11 +55,10 @@ MUTATIONS = (
         (f"{WORKER}/test_loop.py::test_what_is_away_for_a_while_is_waited_for",),
     ),
     Mutation(
-        "what moved away stays in work",
+        "what was read of partitions that move is not read again",
         "worker/loop.py",
-        "        self._in_work.clear()\n        self._parts.intake.clear()\n"
-        "        self._must_rewind = True\n",
-        "        self._must_rewind = True\n",
+        "        self._parts.intake.clear()\n        self._must_rewind = True\n",
+        "        self._parts.intake.clear()\n",
         (f"{WORKER}/test_loop.py::test_what_moved_away_is_not_committed",),
     ),
     Mutation(
