@@ -13,6 +13,7 @@ from export.errors import ExportError
 COMMANDS = {
     "model": ("export.model", "a checkpoint into a verified model bundle"),
     "index": ("export.index", "a corpus into an index bundle"),
+    "cascade": ("export.cascade", "a bundle that scores only what cheaper scores do not rule out"),
     "evaluate": ("export.evaluate", "how well a bundle ranks a test collection"),
     "push": ("export.push", "a bundle to s3://, gs://, hf:// and the like"),
     "pull": ("export.pull", "a bundle from such an address, checked on arrival"),
@@ -34,14 +35,17 @@ def parser_for(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 1 said why not, 2 wrong usage."""
+    """Run one command and return its exit code.
+
+    0 done, 1 said why not, 2 wrong usage, 3 the quantized model ranks too much worse than fp32.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     parsed = parser_for(words).parse_args(words)
     try:
         code: int = parsed.func(parsed)
     except (ExportError, EngineError) as error:
         sys.stderr.write(f"error: {error}\n")
-        return 1
+        return error.exit_code if isinstance(error, ExportError) else 1
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; nothing was written\n")
         return 130

@@ -9,11 +9,14 @@ import json
 import sysconfig
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from export.errors import CalibrationError
 
 Pair = tuple[str, str]
+T = TypeVar("T")
 
 BUILT_IN = "standard library docstrings"
 MAX_PAIRS = 480
@@ -43,15 +46,26 @@ def load_pairs(file: Path | None) -> CalibrationPairs:
 
     Of more than 480 pairs, 480 evenly spaced ones are used. Raises CalibrationError.
     """
-    pairs = list(_built_in() if file is None else _read(file))
-    step = max(1.0, len(pairs) / MAX_PAIRS)
-    pairs = [pairs[int(number * step)] for number in range(min(len(pairs), MAX_PAIRS))]
+    if file is None:
+        return split(BUILT_IN, list(_built_in()))
+    return split(file.name, list(_read(file)))
+
+
+def split(name: str, pairs: Sequence[Pair]) -> CalibrationPairs:
+    """Part pairs by their queries, in turn; raises CalibrationError where there are too few."""
+    pairs = spread(pairs, MAX_PAIRS)
     queries = {query: number for number, query in enumerate(dict(pairs))}
     measure = tuple(pair for pair in pairs if queries[pair[0]] % 2 == 0)
     judge = tuple(pair for pair in pairs if queries[pair[0]] % 2 == 1)
     if not measure or not judge:
-        raise CalibrationError(f"{file} has too few pairs: give at least two queries")
-    return CalibrationPairs(BUILT_IN if file is None else file.name, measure, judge)
+        raise CalibrationError(f"{name} has too few pairs: give at least two queries")
+    return CalibrationPairs(name, measure, judge)
+
+
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """Return at most so many, evenly spaced."""
+    step = max(1.0, len(items) / most)
+    return [items[int(number * step)] for number in range(min(len(items), most))]
 
 
 def _read(file: Path) -> Iterator[Pair]:
@@ -76,7 +90,7 @@ def _read(file: Path) -> Iterator[Pair]:
 
 def _built_in() -> Iterator[Pair]:
     """Give each query its own text and five others, whole and as one sentence in turn."""
-    texts = list(_questions_and_texts())
+    texts = questions_and_texts()
     if len(texts) < _QUERIES:
         raise CalibrationError("this Python has no docstrings: give a --calibration file")
     spacing = len(texts) // _QUERIES
@@ -88,6 +102,12 @@ def _built_in() -> Iterator[Pair]:
         for distance in (1, 2, spacing, 3 * spacing):
             other = texts[(here + distance) % len(texts)][1]
             yield query, other if distance % 2 else _first_sentence(other)
+
+
+@cache
+def questions_and_texts() -> tuple[Pair, ...]:
+    """Return the first paragraph of each docstring of some length, and the rest of it."""
+    return tuple(_questions_and_texts())
 
 
 def _questions_and_texts() -> Iterator[Pair]:

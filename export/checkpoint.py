@@ -8,15 +8,18 @@ from typing import Any
 
 from engine.bundles import sha256_of
 from export.errors import CheckpointError
-from schemas.manifests import Source
+from schemas.manifests import Source, digest_of
 
 DEFAULT_NAME = "default-reranker"
 DEFAULT_BASE = "sentence-transformers/all-MiniLM-L6-v2"
 DEFAULT_ADAPTER = Path(__file__).parent / "default_reranker"
+DECODERS = ("qwen3",)
+WEIGHTS_INDEX = "model.safetensors.index.json"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 _HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
+_CODE = ("*.py",)
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 
@@ -28,6 +31,7 @@ class Checkpoint:
     path: Path
     source: Source
     config: dict[str, Any]
+    trusted: bool = False
 
     @property
     def family(self) -> str:
@@ -39,6 +43,19 @@ class Checkpoint:
         """Whether the checkpoint has a classification head of its own."""
         names = self.config.get("architectures") or []
         return any(name.endswith("ForSequenceClassification") for name in names)
+
+    @property
+    def is_decoder(self) -> bool:
+        """Whether it is a language model that can judge by its next word."""
+        names = self.config.get("architectures") or []
+        return self.family in DECODERS and any(name.endswith("ForCausalLM") for name in names)
+
+    @property
+    def labels(self) -> int:
+        """How many logits the head has: 1 or 2 of a cross-encoder, 1 where there is no head."""
+        if not self.is_classifier:
+            return 1
+        return len(self.config.get("id2label") or {0: "", 1: ""})
 
 
 @dataclass(frozen=True)
@@ -62,19 +79,21 @@ def default_checkpoint(*, with_adapter: bool = True) -> tuple[Checkpoint, Adapte
     return open_checkpoint(str(base), name=DEFAULT_BASE), adapter
 
 
-def open_checkpoint(path_or_id: str, name: str | None = None) -> Checkpoint:
+def open_checkpoint(
+    path_or_id: str, name: str | None = None, *, trust_remote_code: bool = False
+) -> Checkpoint:
     """Find a checkpoint in a folder, or download it by its id from the Hugging Face hub.
 
-    Raises CheckpointError where it has no weights as safetensors, needs code of its own, or has
-    no tokenizer.
+    Raises CheckpointError where it has no weights as safetensors, has no tokenizer, or needs code
+    of its own that isn't trusted.
     """
     path = Path(path_or_id).expanduser()
-    folder = path if path.is_dir() else _download(path_or_id)
+    folder = path if path.is_dir() else _download(path_or_id, with_code=trust_remote_code)
     config = _read_json(folder / "config.json")
-    _check_config(folder, config)
+    _check_config(folder, config, trusted=trust_remote_code)
     _check_tokenizer(folder)
     source = Source(name=name or _name_of(path_or_id), digest=_weights_digest(folder))
-    return Checkpoint(folder, source, config)
+    return Checkpoint(folder, source, config, trust_remote_code)
 
 
 def open_adapter(folder: Path) -> Adapter:
@@ -89,23 +108,30 @@ def open_adapter(folder: Path) -> Adapter:
 
 
 def require_cross_encoder(checkpoint: Checkpoint) -> None:
-    """Raise CheckpointError unless the checkpoint itself scores a pair with one logit."""
+    """Raise CheckpointError unless the checkpoint itself scores a pair."""
     where = checkpoint.source.name
+    if checkpoint.is_decoder:
+        return
     if not checkpoint.is_classifier:
         raise CheckpointError(
             f"{where} has no classification head, it is not a cross-encoder: "
             "name one, or add its --adapter"
         )
-    labels = len(checkpoint.config.get("id2label") or {0: "", 1: ""})
-    if labels != 1:
-        raise CheckpointError(f"{where} has {labels} labels: only models with one can be exported")
+    if checkpoint.labels not in {1, 2}:
+        raise CheckpointError(
+            f"{where} has {checkpoint.labels} labels: only rerankers with one or two can be "
+            "exported, this is another kind of classifier"
+        )
 
 
-def _check_config(folder: Path, config: dict[str, Any]) -> None:
+def _check_config(folder: Path, config: dict[str, Any], *, trusted: bool) -> None:
     if "model_type" not in config:
         raise CheckpointError(f"{folder / 'config.json'} names no model_type")
-    if config.get("auto_map"):
-        raise CheckpointError(f"{folder} needs code of its own (auto_map), which is never run")
+    if config.get("auto_map") and not trusted:
+        raise CheckpointError(
+            f"{folder} needs code of its own (auto_map), which is not run: read it, and add "
+            "--trust-remote-code if you trust it"
+        )
 
 
 def _check_tokenizer(folder: Path) -> None:
@@ -114,17 +140,29 @@ def _check_tokenizer(folder: Path) -> None:
 
 
 def _weights_digest(folder: Path) -> str:
-    """Return the digest of the weight file."""
-    single = folder / "model.safetensors"
+    """Return the digest of the weight file, or of the names and digests of its parts."""
+    single, index = folder / "model.safetensors", folder / WEIGHTS_INDEX
     if single.is_file():
         return sha256_of(single)
-    if any(folder.glob("model-*.safetensors")):
-        raise CheckpointError(f"{folder} has its weights in several files: save them in one")
+    if index.is_file():
+        return digest_of({name: sha256_of(folder / name) for name in _parts(index)})
     if any(any(folder.glob(pattern)) for pattern in _PICKLES):
         raise CheckpointError(
             f"{folder} has pickled weights, which are never loaded: save them as safetensors"
         )
     raise CheckpointError(f"{folder} has no model.safetensors")
+
+
+def _parts(index: Path) -> list[str]:
+    """Return the files that an index of weights names; raises CheckpointError if one is missing."""
+    names = _read_json(index).get("weight_map")
+    if not isinstance(names, dict):
+        raise CheckpointError(f"{index} has no weight_map")
+    parts = sorted({str(name) for name in names.values()})
+    for name in parts:
+        if not (index.parent / name).is_file():
+            raise CheckpointError(f"{index.parent} lacks {name}: download it again")
+    return parts
 
 
 def _read_json(file: Path) -> dict[str, Any]:
@@ -144,11 +182,13 @@ def _name_of(path_or_id: str) -> str:
     return path.resolve().name if path.is_dir() else path_or_id
 
 
-def _download(model_id: str) -> Path:
+def _download(model_id: str, *, with_code: bool) -> Path:
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - only who downloads needs it
 
     try:
-        return Path(snapshot_download(model_id, allow_patterns=list(_HUB_FILES)))
+        return Path(
+            snapshot_download(model_id, allow_patterns=[*_HUB_FILES, *(_CODE if with_code else ())])
+        )
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(

@@ -1,13 +1,15 @@
 """Step 4: the weights of an encoder, by what they are for; one function a family of models."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PretrainedConfig, PreTrainedModel
 
 Array = NDArray[np.float32]
+HeadActivation = Literal["Tanh", "Gelu"]
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,9 @@ class Layer:
 class Encoder:
     """A cross-encoder with exact GELU and learned positions.
 
-    words [vocabulary, hidden], positions [tokens, hidden] from the first token on, and
-    token_types [types, hidden]. The head reads the first token: linear, tanh, linear -> [1].
+    words [vocabulary, width], positions [tokens, width] from the first token on, and
+    token_types [types, width], where width is hidden unless `projection` leads there.
+    The head reads the first token: linear, `head_activation`, linear -> [1].
     """
 
     words: Array
@@ -57,6 +60,8 @@ class Encoder:
     heads: int
     head_hidden: Linear
     head_logit: Linear
+    head_activation: HeadActivation = "Tanh"
+    projection: Linear | None = None
 
 
 State = Mapping[str, Array]
@@ -89,8 +94,20 @@ def _roberta(state: State, config: PretrainedConfig) -> Encoder:
     return _encoder(state, config, "roberta", int(config.pad_token_id or 0) + 1, head)
 
 
+def _electra(state: State, config: PretrainedConfig) -> Encoder:
+    """ELECTRA: small ones have words narrower than the layers, and the head has GELU."""
+    head = _linear(state, "classifier.dense"), _linear(state, "classifier.out_proj")
+    narrow = "electra.embeddings_project.weight" in state
+    return replace(
+        _encoder(state, config, "electra", 0, head),
+        head_activation="Gelu",
+        projection=_linear(state, "electra.embeddings_project") if narrow else None,
+    )
+
+
 _FAMILIES: dict[str, Callable[[State, PretrainedConfig], Encoder]] = {
     "bert": _bert,
+    "electra": _electra,
     "roberta": _roberta,
     "xlm-roberta": _roberta,
     "camembert": _roberta,

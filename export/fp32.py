@@ -4,15 +4,20 @@ import tempfile
 import warnings
 from pathlib import Path
 
+import numpy as np
 import onnx
-from onnx import TensorProto, helper
+import onnxruntime as ort
+from onnx import TensorProto, helper, numpy_helper
 from optimum.exporters.onnx import onnx_export_from_model
 from transformers import PreTrainedModel
 
 from export.errors import UnsupportedPrecisionError
+from export.graph_writer import MAX_EMBEDDED_BYTES
 from export.trimmed import OUTPUT
 
 RECIPE = "optimum"
+
+_MASK, _POSITIONS = "attention_mask", "position_ids"
 
 
 def optimum_graph(model: PreTrainedModel) -> onnx.ModelProto:
@@ -20,25 +25,48 @@ def optimum_graph(model: PreTrainedModel) -> onnx.ModelProto:
 
     Raises UnsupportedPrecisionError where Optimum doesn't know the family.
     """
+    return with_flat_output(export_task(model, "text-classification"))
+
+
+def export_task(model: PreTrainedModel, task: str) -> onnx.ModelProto:
+    """Return what Optimum exports for a task; raises UnsupportedPrecisionError."""
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about tracing; the graph is verified afterwards
         try:
-            onnx_export_from_model(model, folder, task="text-classification", do_validation=False)
+            onnx_export_from_model(model, folder, task=task, do_validation=False)
         except (ValueError, NotImplementedError, KeyError) as error:
             raise UnsupportedPrecisionError(
                 f"models of the family {model.config.model_type!r} can't be exported: "
                 f"{str(error).splitlines()[0]}"
             ) from error
-        graph = onnx.load(Path(folder) / "model.onnx")
-    return _with_flat_output(graph)
+        return onnx.load(Path(folder) / "model.onnx")
 
 
-def input_names(model: onnx.ModelProto) -> tuple[str, ...]:
-    """Return the names of the graph's inputs."""
-    return tuple(value.name for value in model.graph.input)
+def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the graph without inputs for mask and positions, and with constants folded.
+
+    Batches hold sequences of one length, so a mask would be all ones. And a graph that takes none
+    can't be given padding, on which a score could depend.
+    """
+    _without_mask(model)
+    if sum(len(tensor.raw_data) for tensor in model.graph.initializer) > MAX_EMBEDDED_BYTES:
+        return model  # the runtime does it when it loads the graph
+    with tempfile.TemporaryDirectory() as folder:
+        options = ort.SessionOptions()
+        # Basic: folds constants, and brings in no operator that only some machines have.
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(Path(folder) / "simple.onnx")
+        options.log_severity_level = 3
+        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        simple = onnx.load(options.optimized_model_filepath)
+    used = {node.domain for node in simple.graph.node} | {""}
+    opsets = [opset for opset in simple.opset_import if opset.domain in used]
+    del simple.opset_import[:]
+    simple.opset_import.extend(opsets)
+    return simple
 
 
-def _with_flat_output(model: onnx.ModelProto) -> onnx.ModelProto:
+def with_flat_output(model: onnx.ModelProto) -> onnx.ModelProto:
     """Make [batch, 1] a [batch]."""
     graph = model.graph
     inner = graph.output[0].name
@@ -48,3 +76,28 @@ def _with_flat_output(model: onnx.ModelProto) -> onnx.ModelProto:
     del graph.output[:]
     graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch"]))
     return model
+
+
+def _without_mask(model: onnx.ModelProto) -> None:
+    """Compute from the ids' shape what a graph takes of masks and positions."""
+    graph = model.graph
+    taken = {value.name for value in graph.input}
+    if not taken & {_MASK, _POSITIONS}:
+        return
+    for name, value in (("mask_one", [1]), ("mask_axis", 1), ("mask_step", 1)):
+        constant = numpy_helper.from_array(np.asarray(value, dtype=np.int64), name)
+        graph.initializer.append(constant)
+    nodes = [
+        helper.make_node("Shape", ["input_ids"], ["mask_shape"]),
+        helper.make_node("Expand", ["mask_one", "mask_shape"], [_MASK]),
+    ]
+    if _POSITIONS in taken:
+        nodes += [
+            helper.make_node("CumSum", [_MASK, "mask_axis"], ["mask_sum"]),
+            helper.make_node("Sub", ["mask_sum", "mask_step"], [_POSITIONS]),
+        ]
+    nodes += list(graph.node)
+    inputs = [value for value in graph.input if value.name not in {_MASK, _POSITIONS}]
+    del graph.input[:], graph.node[:]
+    graph.input.extend(inputs)
+    graph.node.extend(nodes)

@@ -48,7 +48,7 @@ class GraphWriter:
     ) -> str:
         """Add a node with one output and return the output's name."""
         output = f"{operator}_{len(self._nodes)}"
-        node = helper.make_node(operator, list(inputs), [output], domain=domain)
+        node = helper.make_node(operator, list(inputs), [output], output, domain=domain)
         node.attribute.extend(helper.make_attribute(*item) for item in sorted(attributes.items()))
         self._nodes.append(node)
         return output

@@ -6,7 +6,12 @@ from typing import Any
 import torch
 from peft import PeftModel
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+)
 from transformers.utils import logging
 
 from export.checkpoint import ADAPTER_WEIGHTS, Adapter, Checkpoint, require_cross_encoder
@@ -14,8 +19,9 @@ from export.errors import CheckpointError
 
 
 def load_merged(checkpoint: Checkpoint, adapter: Adapter | None) -> PreTrainedModel:
-    """Return the model in fp32, for inference, with every weight from a file.
+    """Return the model in fp32, for inference, with every weight from a file and one logit.
 
+    A classifier with two labels becomes one whose logit is the second's minus the first's.
     Raises CheckpointError where a weight is in neither the checkpoint nor the adapter: it would
     be random.
     """
@@ -30,19 +36,48 @@ def load_merged(checkpoint: Checkpoint, adapter: Adapter | None) -> PreTrainedMo
     if missing:
         names = ", ".join(sorted(missing)[:3])
         raise CheckpointError(f"{checkpoint.source.name} has no weights for {names}")
+    if checkpoint.labels == 2 and not checkpoint.is_decoder:
+        subtract_labels(model)
     model.train(mode=False)
     return model
 
 
+def subtract_labels(model: PreTrainedModel) -> None:
+    """Make the last product with two outputs one whose output is the second minus the first."""
+    heads = [
+        module
+        for module in model.modules()
+        if isinstance(module, torch.nn.Linear) and module.out_features == 2
+    ]
+    if not heads:
+        raise CheckpointError("the model has two labels, but no linear head that gives them")
+    head = heads[-1]
+    with torch.no_grad():
+        head.weight = torch.nn.Parameter(head.weight[1:] - head.weight[:1])
+        if head.bias is not None:
+            head.bias = torch.nn.Parameter(head.bias[1:] - head.bias[:1])
+    head.out_features = 1
+    model.config.num_labels = 1
+
+
 def _load_base(checkpoint: Checkpoint) -> tuple[PreTrainedModel, set[str]]:
+    trust = checkpoint.trusted
     try:
-        config = AutoConfig.from_pretrained(checkpoint.path, num_labels=1)
-        model, report = AutoModelForSequenceClassification.from_pretrained(
+        if checkpoint.is_decoder:
+            model_class: Any = AutoModelForCausalLM
+            config = AutoConfig.from_pretrained(checkpoint.path, trust_remote_code=trust)
+        else:
+            model_class = AutoModelForSequenceClassification
+            config = AutoConfig.from_pretrained(
+                checkpoint.path, num_labels=checkpoint.labels, trust_remote_code=trust
+            )
+        model, report = model_class.from_pretrained(
             checkpoint.path,
             config=config,
             dtype=torch.float32,
             use_safetensors=True,
             output_loading_info=True,
+            trust_remote_code=trust,
         )
     except (ValueError, OSError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from transformers import PreTrainedModel
+from transformers import PreTrainedTokenizerFast
 
 from engine.bundles import open_model
 from engine.pairs import PairEncoder
-from export import fp32, trimmed
+from export import gate, trimmed
+from export.adapters import Family, Fp32Graph, Network, family_of
 from export.bars import progress
-from export.calibration import CalibrationPairs, load_pairs
+from export.calibration import CalibrationPairs
 from export.checkpoint import (
     DEFAULT_NAME,
     Adapter,
@@ -21,20 +22,18 @@ from export.checkpoint import (
     open_adapter,
     open_checkpoint,
 )
-from export.errors import UnsupportedPrecisionError
-from export.families import Encoder, encoder_of
+from export.evaluation_set import EvaluationSet, load_calibration, load_evaluation_set
 from export.fusion import read_fusion
+from export.gate import Attempt
 from export.graph_writer import save
-from export.int8.babble import babble
-from export.int8.choose import ALPHAS, Trial, int8_graph
-from export.int8.choose import RECIPE as INT8_RECIPE
-from export.int8.ranges import measure
 from export.merge import load_merged
-from export.pair_template import derive_template, load_tokenizer, prove_template, write_tokenizer
-from export.scoring import Workbench, encode_pairs, fitting, score_all
+from export.pair_template import load_tokenizer, write_tokenizer
+from export.quantize.babble import babble
+from export.recipes import Candidate, Kitchen
+from export.scoring import Workbench, encode_pairs, fitting, readable, score_all
 from export.seal import seal, staging_beside
 from export.tools import tool_versions
-from export.verify import Agreement, agreement, check_against_torch, check_batches, for_manifest
+from export.verify import check_against_torch, check_batches
 from schemas.manifests import ModelManifest, PairTemplate, Precision, Verification
 
 MODEL_FILE = "model.onnx"
@@ -43,7 +42,10 @@ TOKENIZER_FILE = "tokenizer.json"
 
 @dataclass(frozen=True)
 class Request:
-    """What to export; None is the default of the command's option."""
+    """What to export; None is the default of the command's option.
+
+    `replace` lets a bundle at `out` be replaced, `force` also a graph be written that falls short.
+    """
 
     precision: Precision
     out: Path
@@ -51,20 +53,24 @@ class Request:
     adapter: Path | None = None
     name: str | None = None
     max_tokens: int | None = None
+    instruction: str | None = None
     calibration: Path | None = None
+    data: Path | None = None
+    replace: bool = False
     force: bool = False
+    trust_remote_code: bool = False
 
 
 @dataclass(frozen=True)
 class Made:
-    """A verified graph. `alpha` is SmoothQuant's, None where channels stay as they are."""
+    """A verified graph; `attempts` are all recipes that were tried, the last is this one."""
 
     model: onnx.ModelProto
     recipe: str
+    disabled_optimizers: tuple[str, ...]
     fp32_difference: float
     rows_checked: int
-    alpha: float | None = None
-    agreement: Agreement | None = None
+    attempts: tuple[Attempt, ...] = ()
     verification: Verification | None = None
 
 
@@ -79,113 +85,142 @@ class Summary:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint whose weights are in memory."""
+
+    checkpoint: Checkpoint
+    adapter: Adapter | None
+    family: Family
+    network: Network
+    tokenizer: PreTrainedTokenizerFast
+
+
 def export_model(request: Request) -> Summary:
     """Write a model bundle; raises ExportError, and then `out` is as it was."""
     begun = time.monotonic()
+    replace = request.replace or request.force
     with (
-        staging_beside(request.out, force=request.force) as staging,
+        staging_beside(request.out, force=replace) as staging,
         tempfile.TemporaryDirectory() as scratch,
     ):
-        checkpoint, adapter = _open(request)
-        pairs = load_pairs(request.calibration)
-        with progress("Loading the weights"):
-            network = load_merged(checkpoint, adapter)
-        template = _write_tokenizer(checkpoint, request.max_tokens, staging / TOKENIZER_FILE)
+        data, pairs = _read_pairs(request)
+        loaded = _load(request)
+        template = _write_tokenizer(loaded, request.max_tokens, staging / TOKENIZER_FILE)
         encoder = PairEncoder.load(staging / TOKENIZER_FILE, template)
-        bench = Workbench(Path(scratch), template.token_types)
-        made = _Maker(network, fitting(encoder, pairs), encoder, bench).make(request.precision)
+        maker = _Maker(loaded, encoder, fitting(encoder, pairs), Path(scratch), request.force)
+        made = maker.make(request.precision, readable(encoder, data))
         save(made.model, staging / MODEL_FILE)
-        manifest = _describe(request, checkpoint, adapter, template, made)
-        seal(staging, manifest, request.out, force=request.force)
+        manifest = _describe(request, loaded, template, made)
+        seal(staging, manifest, request.out, force=replace)
     bundle = open_model(request.out)
     seconds = time.monotonic() - begun
     return Summary(request.out, bundle.digest, bundle.manifest, made, seconds)
 
 
+def _read_pairs(request: Request) -> tuple[EvaluationSet, CalibrationPairs]:
+    """Read what judges and what calibrates: of one folder for both, every other query each."""
+    both = request.data is not None and request.data == request.calibration
+    data = load_evaluation_set(request.data, half=1 if both else None)
+    return data, load_calibration(request.calibration, half=0 if both else None)
+
+
+def _load(request: Request) -> Loaded:
+    checkpoint, adapter = _open(request)
+    family = family_of(checkpoint, request.instruction)
+    tokenizer = load_tokenizer(checkpoint)
+    with progress("Loading the weights"):
+        network = family.network(load_merged(checkpoint, adapter), tokenizer)
+    return Loaded(checkpoint, adapter, family, network, tokenizer)
+
+
 def _open(request: Request) -> tuple[Checkpoint, Adapter | None]:
     adapter = None if request.adapter is None else open_adapter(request.adapter)
     if request.model is not None:
-        return open_checkpoint(request.model), adapter
+        trusted = request.trust_remote_code
+        return open_checkpoint(request.model, trust_remote_code=trusted), adapter
     checkpoint, own = default_checkpoint(with_adapter=adapter is None)
     return checkpoint, adapter or own
 
 
-def _write_tokenizer(checkpoint: Checkpoint, max_tokens: int | None, file: Path) -> PairTemplate:
-    tokenizer = load_tokenizer(checkpoint)
-    write_tokenizer(tokenizer, file)
-    template = derive_template(tokenizer, checkpoint.config, max_tokens)
-    prove_template(tokenizer, template, file)
+def _write_tokenizer(loaded: Loaded, max_tokens: int | None, file: Path) -> PairTemplate:
+    template = loaded.family.template(loaded.tokenizer, loaded.checkpoint, max_tokens)
+    write_tokenizer(loaded.tokenizer, file)
+    loaded.family.prove(loaded.tokenizer, template, file)
     return template
 
 
 @dataclass(frozen=True)
 class _Maker:
-    """Makes and verifies graphs of one network on one set of pairs."""
+    """Makes the graph of a precision; every graph that it returns was verified."""
 
-    network: PreTrainedModel
-    pairs: CalibrationPairs
+    loaded: Loaded
     encoder: PairEncoder
-    bench: Workbench
+    pairs: CalibrationPairs
+    scratch: Path
+    force: bool
 
-    def make(self, precision: Precision) -> Made:
-        weights = encoder_of(self.network)
-        if precision == "fp32":
-            return self._fp32(weights)
-        if weights is None:
-            raise UnsupportedPrecisionError(
-                f"int8 isn't made for models of the family {self.network.config.model_type!r} "
-                "yet: use --precision fp32"
-            )
-        return self._int8(weights)
-
-    def _fp32(self, weights: Encoder | None) -> Made:
-        judge = encode_pairs(self.encoder, self.pairs.judge)
+    def make(self, precision: Precision, data: EvaluationSet) -> Made:
+        """Return the first graph that passes; raises VerificationError, GateError."""
+        compared = encode_pairs(self.encoder, self.pairs.judge)
+        family, network = self.loaded.family, self.loaded.network
         with progress("Writing the fp32 graph and checking it against the model"):
-            if weights is None:
-                model, recipe = fp32.optimum_graph(self.network), fp32.RECIPE
-            else:
-                model, recipe = trimmed.build(weights, trimmed.Fp32Products()), trimmed.RECIPE
-            graph = self.bench.open(model)
-            difference = check_against_torch(self.network, graph, judge)
-            return Made(model, recipe, difference, check_batches(graph, judge))
+            # GPUs know the standard operators best; they decide what runs in fp16.
+            fp32 = family.plain_graph(network) if precision == "fp16" else family.graph(network)
+            bench = self._bench(fp32)
+            graph = bench.open(fp32.model)
+            difference = check_against_torch(network, graph, compared)
+            made = Made(
+                fp32.model,
+                fp32.recipe,
+                fp32.disabled_optimizers,
+                difference,
+                check_batches(graph, compared),
+            )
+        return made if precision == "fp32" else self._smaller(precision, data, fp32, made)
 
-    def _int8(self, weights: Encoder) -> Made:
-        reference = self._fp32(weights)
-        judge = encode_pairs(self.encoder, self.pairs.judge)
-        with progress("Measuring ranges"):
-            measured = encode_pairs(self.encoder, self.pairs.measure)
-            measured += babble(self.encoder.tokenizer, self.encoder.template)
-            ranges = measure(weights, measured, self.bench)
-            expected = score_all(self.bench.open(reference.model), judge)
-        trials = []
-        with progress("Choosing the smoothing", total=len(ALPHAS)) as advance:
-            for alpha in ALPHAS:
-                model = int8_graph(weights, ranges, alpha)
-                logits = score_all(self.bench.open(model), judge)
-                trials.append(Trial.of(alpha, model, logits, expected))
-                advance(1)
-        best = min(trials, key=lambda trial: trial.rms_error)
-        with progress("Verifying"):
-            found = agreement(self.pairs.judge, expected, best.logits)
-            checked = check_batches(self.bench.open(best.model), judge)
+    def _smaller(
+        self, precision: Precision, data: EvaluationSet, fp32: Fp32Graph, reference: Made
+    ) -> Made:
+        compared = encode_pairs(self.encoder, self.pairs.judge)
+        measured = encode_pairs(self.encoder, self.pairs.measure)
+        measured += babble(self.encoder.tokenizer, self.encoder.template)
+        bench = self._bench(fp32)
+        asked = encode_pairs(self.encoder, data.pairs)
+        with progress("Judging fp32"):
+            expected = score_all(bench.open(fp32.model), asked)
+        attempts: list[tuple[Attempt, Candidate]] = []
+        for candidate in Kitchen(fp32, measured, compared, bench).candidates(precision):
+            with progress(f"Judging {candidate.recipe}"):
+                logits = score_all(bench.open(candidate.model), asked)
+                figures = gate.compare(data, expected, logits)
+            attempts.append((gate.judge(candidate.recipe, precision, figures), candidate))
+            if attempts[-1][0].passed:
+                break
+        tried = tuple(attempt for attempt, _ in attempts)
+        if not tried[-1].passed and not self.force:
+            raise gate.refuse(tried, precision, data)
+        # By force the first recipe is written: the one that was asked for.
+        chosen, best = attempts[-1] if tried[-1].passed else attempts[0]
         return Made(
             best.model,
-            INT8_RECIPE,
+            best.recipe,
+            fp32.disabled_optimizers,
             reference.fp32_difference,
-            checked,
-            alpha=best.alpha,
-            agreement=found,
-            verification=for_manifest(found, self.pairs.name),
+            check_batches(bench.open(best.model), compared),
+            tried,
+            gate.for_manifest(tried, chosen, precision, data),
         )
+
+    def _bench(self, fp32: Fp32Graph) -> Workbench:
+        token_types = self.encoder.template.token_types
+        return Workbench(self.scratch, token_types, fp32.disabled_optimizers)
 
 
 def _describe(
-    request: Request,
-    checkpoint: Checkpoint,
-    adapter: Adapter | None,
-    template: PairTemplate,
-    made: Made,
+    request: Request, loaded: Loaded, template: PairTemplate, made: Made
 ) -> ModelManifest:
+    checkpoint, adapter = loaded.checkpoint, loaded.adapter
     name = request.name or (DEFAULT_NAME if request.model is None else checkpoint.source.name)
     return ModelManifest(
         name=name,
@@ -196,7 +231,7 @@ def _describe(
         output=trimmed.OUTPUT,
         pair=template,
         pad_token_id=int(checkpoint.config.get("pad_token_id") or 0),
-        disabled_optimizers=trimmed.DISABLED_OPTIMIZERS,
+        disabled_optimizers=made.disabled_optimizers,
         base=checkpoint.source,
         adapter=adapter.source if adapter else None,
         tools=tool_versions(),

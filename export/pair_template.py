@@ -19,7 +19,7 @@ MIN_TOKENS = 8
 DOCUMENT_SHARE = 8
 
 _SENTINELS = ("apple", "river")
-_PROOFS = (
+PROOFS = (
     ("how do I read a file?", "Open it, then iterate over its lines."),
     ("Grüße aus Köln, ça va?", "Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich."),
     ("什么是机器学习", "机器学习是人工智能的一个分支。 🚀 emoji, too"),
@@ -35,7 +35,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerFast:
     """Return the checkpoint's tokenizer in its fast form; raises CheckpointError."""
     try:
         load: Callable[..., object] = AutoTokenizer.from_pretrained
-        tokenizer = load(checkpoint.path, use_fast=True)
+        tokenizer = load(checkpoint.path, use_fast=True, trust_remote_code=checkpoint.trusted)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"the tokenizer can't be loaded: {reason}") from error
@@ -60,10 +60,7 @@ def derive_template(
     Raises CheckpointError where the model can't read so many, or the tokenizer does more to a
     pair than to put ids around and between.
     """
-    limit = _model_limit(tokenizer, config)
-    size = min(DEFAULT_MAX_TOKENS, limit) if max_tokens is None else max_tokens
-    if size > limit:
-        raise CheckpointError(f"--max-tokens {size}: the model reads {limit} at most")
+    size = longest_pair(tokenizer, config, max_tokens)
     prefix, infix, suffix = _pieces(tokenizer)
     special = len(prefix) + len(infix) + len(suffix)
     room = size - special - max(1, size // DOCUMENT_SHARE)
@@ -76,7 +73,19 @@ def derive_template(
         max_tokens=size,
         max_query_tokens=room,
         token_types=_has_token_types(tokenizer, config),
+        truncation_side="left" if tokenizer.truncation_side == "left" else "right",
     )
+
+
+def longest_pair(
+    tokenizer: PreTrainedTokenizerFast, config: dict[str, Any], max_tokens: int | None
+) -> int:
+    """Return `max_tokens`, or the model's maximum, at most 512; raises CheckpointError."""
+    limit = _model_limit(tokenizer, config)
+    size = min(DEFAULT_MAX_TOKENS, limit) if max_tokens is None else max_tokens
+    if size > limit:
+        raise CheckpointError(f"--max-tokens {size}: the model reads {limit} at most")
+    return size
 
 
 def prove_template(
@@ -84,8 +93,8 @@ def prove_template(
 ) -> None:
     """Raise CheckpointError unless the engine's pairs are exactly the tokenizer's own."""
     encoder = PairEncoder.load(tokenizer_json, template)
-    tokenizer.truncation_side = "right"
-    for query, document in _PROOFS:
+    tokenizer.truncation_side = template.truncation_side
+    for query, document in PROOFS:
         try:
             ids = encoder.encode_query(query)
         except QueryTooLongError:

@@ -15,7 +15,8 @@ from engine.graph import Logits, OnnxGraph
 from engine.lanes import Lanes
 from engine.pairs import EncodedPair, PairEncoder
 from export.calibration import CalibrationPairs, Pair, by_query
-from export.errors import CalibrationError, VerificationError
+from export.errors import CalibrationError, ExportError, VerificationError
+from export.evaluation_set import EvaluationSet
 from export.graph_writer import save
 from export.trimmed import DISABLED_OPTIMIZERS, OUTPUT
 
@@ -24,10 +25,11 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Workbench:
-    """Opens graphs in a scratch folder; `token_types` as in the pair template."""
+    """Opens graphs in a scratch folder; the other fields are as in the manifest."""
 
     scratch: Path
     token_types: bool
+    disabled_optimizers: tuple[str, ...] = DISABLED_OPTIMIZERS
 
     def open(self, model: onnx.ModelProto) -> OnnxGraph:
         """Open a graph as a worker would: one thread, and the same optimizers."""
@@ -41,7 +43,7 @@ class Workbench:
             str(file),
             options,
             providers=["CPUExecutionProvider"],
-            disabled_optimizers=set(DISABLED_OPTIMIZERS),
+            disabled_optimizers=set(self.disabled_optimizers),
         )
         names = tuple(value.name for value in model.graph.input)
         return OnnxGraph(session, names, OUTPUT, self.token_types)
@@ -72,6 +74,18 @@ def _with_short_queries(encoder: PairEncoder, pairs: Sequence[Pair]) -> tuple[Pa
     return tuple(pair for pair in pairs if pair[0] in short)
 
 
+def readable(encoder: PairEncoder, data: EvaluationSet) -> EvaluationSet:
+    """Leave out queries that are too long for the model; raises ExportError if all are."""
+    short = dict(_with_short_queries(encoder, data.pairs))
+    queries = tuple(judged for judged in data.queries if judged.query in short)
+    if not queries:
+        raise ExportError(
+            f"{data.name}: all queries have more than {encoder.template.max_query_tokens} tokens, "
+            "all that the model reads: give others with --data, or raise --max-tokens"
+        )
+    return EvaluationSet(data.name, queries)
+
+
 def encode_pairs(encoder: PairEncoder, pairs: Sequence[Pair]) -> list[EncodedPair]:
     """Return token ids in the order of `pairs`; raises QueryTooLongError."""
     encoded: dict[int, EncodedPair] = {}
@@ -91,6 +105,16 @@ def score_all(graph: OnnxGraph, pairs: Sequence[EncodedPair]) -> Logits:
     if not np.isfinite(logits).all():
         raise VerificationError("the graph gives no finite score for some pairs: don't use it")
     return logits
+
+
+def outputs_of(graph: OnnxGraph, pairs: Sequence[EncodedPair]) -> dict[str, NDArray[np.float32]]:
+    """Run pairs of one length and return all outputs but the logit, by name."""
+    ids, starts = stack(pairs)
+    types = np.arange(ids.shape[1]) >= starts[:, None] if graph.token_types else np.zeros_like(ids)
+    every = {"input_ids": ids, "token_type_ids": types.astype(np.int64)}
+    names = [node.name for node in graph.session.get_outputs() if node.name != OUTPUT]
+    values = graph.session.run(names, {name: every[name] for name in graph.inputs})
+    return dict(zip(names, values, strict=True))
 
 
 def stack(pairs: Sequence[EncodedPair]) -> tuple[Ids, Ids]:

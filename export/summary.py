@@ -2,10 +2,14 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from export.errors import GateError
+from export.gate import Attempt
 from export.model_steps import Summary
+from schemas.manifests import Verification
 
 
 def print_summary(summary: Summary, *, as_json: bool) -> None:
@@ -30,8 +34,8 @@ def _fields(summary: Summary) -> dict[str, Any]:
         "bytes": _bytes(summary),
         "fp32_difference": made.fp32_difference,
         "rows_alone_as_in_batch": made.rows_checked,
-        "smoothing": made.alpha,
-        "agreement": asdict(made.agreement) if made.agreement else None,
+        "gate": _gate(made.attempts),
+        "forced": bool(manifest.verification and manifest.verification.forced),
         "seconds": round(summary.seconds, 1),
     }
 
@@ -47,18 +51,43 @@ def _lines(summary: Summary) -> list[tuple[str, str]]:
         ("fp32 graph", f"within {made.fp32_difference:.1e} of the model"),
         ("batches", f"{made.rows_checked} pairs score alone exactly as in a batch"),
     ]
-    if made.agreement is not None:
-        found = made.agreement
-        lines += [
-            ("smoothing", "none" if made.alpha is None else f"alpha {made.alpha}"),
-            ("order", f"Kendall's tau {found.kendall_tau:.3f} to fp32, {found.queries} queries"),
-            (
-                "logits",
-                f"rms difference {found.rms_difference:.3f}, 99 % below {found.p99_difference:.3f}"
-                f" (fp32 deviates by {found.fp32_deviation:.3f})",
-            ),
-        ]
+    lines += [("tried", str(attempt)) for attempt in made.attempts]
+    if manifest.verification is not None:
+        lines += _gate_lines(manifest.verification)
     return [*lines, ("took", f"{summary.seconds:.1f} s")]
+
+
+def print_refusal(error: GateError, *, as_json: bool) -> None:
+    """Write the figures of all attempts to standard output."""
+    if as_json:
+        fields = {"out": None, "error": str(error), "gate": _gate(error.attempts)}
+        sys.stdout.write(json.dumps(fields, indent=2) + "\n")
+        return
+    for attempt in error.attempts:
+        found = attempt.figures
+        sys.stdout.write(
+            f"{'tried':<14}{attempt}\n{'':<14}Kendall's tau {found.kendall_tau:.3f}, 99 % of "
+            f"logits differ by less than {found.p99_difference:.3f} "
+            f"(fp32 deviates by {found.fp32_deviation:.3f})\n"
+        )
+
+
+def _gate(attempts: Sequence[Attempt]) -> list[dict[str, Any]]:
+    return [{**asdict(attempt), "ratio": attempt.figures.ratio} for attempt in attempts]
+
+
+def _gate_lines(found: Verification) -> list[tuple[str, str]]:
+    name = "NDCG@10"
+    return [
+        ("judged by", f"{found.fp32.collection}, {found.fp32.queries} queries"),
+        (
+            name,
+            f"{found.quantized.values[name]:.4f}, fp32 {found.fp32.values[name]:.4f}"
+            + (" - written against the gate" if found.forced else ""),
+        ),
+        ("order", f"Kendall's tau {found.kendall_tau:.3f} to fp32"),
+        ("logits", f"99 % differ by less than {found.p99_score_difference:.3f}"),
+    ]
 
 
 def _bytes(summary: Summary) -> int:

@@ -10,11 +10,10 @@ The same function as the model's own, for batches of sequences of one length, ma
 """
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import onnx
 
-from export.families import Array, Encoder, Layer, Linear, Norm
+from export.families import Encoder, Layer, Linear, Norm
 from export.graph_writer import GraphWriter
 
 INPUTS = ("input_ids", "token_type_ids")
@@ -24,58 +23,17 @@ RECIPE = "trimmed"
 # Add and LayerNormalization are vectorised on the CPU, the operator that fuses them is not.
 DISABLED_OPTIMIZERS = ("BiasGeluFusion", "SkipLayerNormFusion")
 
-# The inputs of a layer's matrix products; query, key and value share one.
-SITES = ("attention", "context", "feed_forward", "hidden")
-Site = tuple[int, str]
 
-
-class Products(Protocol):
-    """How matrix products and the table of words are computed: in fp32, or quantized."""
-
-    def words(self, writer: GraphWriter, table: Array, ids: str) -> str:
-        """Look up float32 [batch, tokens, hidden]."""
-
-    def prepare(self, writer: GraphWriter, site: Site, value: str) -> str:
-        """Return the form of `value` that the products of a site take as their input."""
-
-    def multiply(self, writer: GraphWriter, prepared: str, linear: Linear, site: Site) -> str:
-        """Return float32 `value @ weight + bias`."""
-
-
-class Fp32Products:
-    """Plain matrix products."""
-
-    def words(self, writer: GraphWriter, table: Array, ids: str) -> str:
-        """See `Products`."""
-        return writer.add("Gather", writer.constant(table), ids)
-
-    def prepare(self, writer: GraphWriter, site: Site, value: str) -> str:  # noqa: ARG002
-        """See `Products`."""
-        return value
-
-    def multiply(
-        self, writer: GraphWriter, prepared: str, linear: Linear, site: Site | None = None
-    ) -> str:
-        """See `Products`."""
-        del site
-        product = writer.add("MatMul", prepared, writer.constant(linear.weight))
-        if linear.bias is None:
-            return product
-        return writer.add("Add", product, writer.constant(linear.bias))
-
-
-def build(encoder: Encoder, products: Products) -> onnx.ModelProto:
+def build(encoder: Encoder) -> onnx.ModelProto:
     """Return the graph: int64 [batch, tokens] twice -> `logit`, float32 [batch]."""
     writer = GraphWriter()
-    logit = _Builder(writer, products, encoder).logit()
-    writer.output(logit, OUTPUT, ["batch"])
+    writer.output(_Builder(writer, encoder).logit(), OUTPUT, ["batch"])
     return writer.model(INPUTS)
 
 
 @dataclass(frozen=True)
 class _Builder:
     writer: GraphWriter
-    products: Products
     encoder: Encoder
 
     def logit(self) -> str:
@@ -100,46 +58,43 @@ class _Builder:
         position = add("Range", zero, add("Squeeze", length, self.writer.integers(0)), one)
         offset = add("Mul", "token_type_ids", self.writer.integer(len(encoder.positions)))
         where = add("Gather", table, add("Add", offset, position))
-        words = self.products.words(self.writer, encoder.words, "input_ids")
-        return self._normalise(encoder.embedding_norm, add("Add", words, where))
+        words = add("Gather", self.writer.constant(encoder.words), "input_ids")
+        embedded = self._normalise(encoder.embedding_norm, add("Add", words, where))
+        return embedded if encoder.projection is None else self._apply(encoder.projection, embedded)
 
     def _attend(self, number: int, hidden: str) -> str:
         """Add attention and its residual; of the last layer, for the first token alone."""
         layer = self.encoder.layers[number]
-        inputs = self._prepare((number, "attention"), hidden)
-        key = self._multiply((number, "attention"), inputs, Linear(layer.key.weight, None))
-        value = self._multiply((number, "attention"), inputs, Linear(layer.value.weight, None))
+        key = self._apply(Linear(layer.key.weight, None), hidden)
+        value = self._apply(Linear(layer.value.weight, None), hidden)
         if number == len(self.encoder.layers) - 1:
-            inputs, hidden = self._first_token(inputs), self._first_token(hidden)
-        query = self._multiply((number, "attention"), inputs, layer.query)
+            hidden = self._first_token(hidden)
+        query = self._apply(layer.query, hidden)
         heads = self.encoder.heads
         context = self.writer.add(
             "Attention", query, key, value, q_num_heads=heads, kv_num_heads=heads
         )
-        prepared = self._prepare((number, "context"), context)
-        attended = self._multiply((number, "context"), prepared, _with_value_bias(layer))
+        attended = self._apply(_with_value_bias(layer), context)
         return self._normalise(layer.attention_norm, self.writer.add("Add", attended, hidden))
 
     def _feed_forward(self, number: int, hidden: str) -> str:
         layer = self.encoder.layers[number]
-        inputs = self._prepare((number, "feed_forward"), hidden)
-        up = self._multiply((number, "feed_forward"), inputs, layer.up)
-        activated = self._prepare((number, "hidden"), self.writer.add("Gelu", up))
-        down = self._multiply((number, "hidden"), activated, layer.down)
+        activated = self.writer.add("Gelu", self._apply(layer.up, hidden))
+        down = self._apply(layer.down, activated)
         return self._normalise(layer.output_norm, self.writer.add("Add", down, hidden))
 
     def _head(self, hidden: str) -> str:
-        """Add the head: [batch, 1, hidden] -> [batch]. Always fp32: it costs next to nothing."""
-        encoder, fp32 = self.encoder, Fp32Products()
-        pooled = self.writer.add("Tanh", fp32.multiply(self.writer, hidden, encoder.head_hidden))
-        logit = fp32.multiply(self.writer, pooled, encoder.head_logit)
+        """Add the head: [batch, 1, hidden] -> [batch]."""
+        encoder = self.encoder
+        pooled = self.writer.add(encoder.head_activation, self._apply(encoder.head_hidden, hidden))
+        logit = self._apply(encoder.head_logit, pooled)
         return self.writer.add("Squeeze", logit, self.writer.integers(1, 2))
 
-    def _prepare(self, site: Site, value: str) -> str:
-        return self.products.prepare(self.writer, site, value)
-
-    def _multiply(self, site: Site, prepared: str, linear: Linear) -> str:
-        return self.products.multiply(self.writer, prepared, linear, site)
+    def _apply(self, linear: Linear, value: str) -> str:
+        product = self.writer.add("MatMul", value, self.writer.constant(linear.weight))
+        if linear.bias is None:
+            return product
+        return self.writer.add("Add", product, self.writer.constant(linear.bias))
 
     def _first_token(self, value: str) -> str:
         return self.writer.add("Gather", value, self.writer.integers(0), axis=1)

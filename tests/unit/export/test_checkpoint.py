@@ -31,8 +31,9 @@ def test_pickled_weights_are_refused(altered: Path) -> None:
 
 def test_code_of_its_own_is_refused(altered: Path) -> None:
     change_config(altered, auto_map={"AutoModel": "modeling_x.X"})
-    with pytest.raises(CheckpointError, match="auto_map"):
+    with pytest.raises(CheckpointError, match="--trust-remote-code"):
         open_checkpoint(str(altered))
+    assert open_checkpoint(str(altered), trust_remote_code=True).trusted
 
 
 def test_missing_tokenizer_is_said(altered: Path) -> None:
@@ -48,10 +49,32 @@ def test_broken_config_is_said(altered: Path, content: str) -> None:
         open_checkpoint(str(altered))
 
 
-def test_two_labels_are_refused(altered: Path) -> None:
+def test_other_than_one_or_two_labels_are_refused(altered: Path) -> None:
     change_config(altered, id2label={"0": "no", "1": "yes"})
-    with pytest.raises(CheckpointError, match="has 2 labels"):
+    require_cross_encoder(open_checkpoint(str(altered)))
+    change_config(altered, id2label={"0": "bad", "1": "so", "2": "good"})
+    with pytest.raises(CheckpointError, match="has 3 labels"):
         require_cross_encoder(open_checkpoint(str(altered)))
+
+
+def test_a_decoder_scores_by_its_next_word(altered: Path) -> None:
+    change_config(altered, model_type="qwen3", architectures=["Qwen3ForCausalLM"])
+    checkpoint = open_checkpoint(str(altered))
+    assert checkpoint.is_decoder
+    require_cross_encoder(checkpoint)
+
+
+def test_weights_in_several_files_have_one_digest(altered: Path) -> None:
+    weights = altered / "model.safetensors"
+    weights.rename(altered / "model-1.safetensors")
+    index = altered / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}')
+    with pytest.raises(CheckpointError, match=r"lacks model-2\.safetensors"):
+        open_checkpoint(str(altered))
+    (altered / "model-2.safetensors").write_bytes(b"two")
+    first = open_checkpoint(str(altered)).source.digest
+    (altered / "model-2.safetensors").write_bytes(b"other")
+    assert open_checkpoint(str(altered)).source.digest != first
 
 
 def test_a_bi_encoder_is_no_cross_encoder(bare_encoder: Path) -> None:
@@ -83,6 +106,8 @@ def test_an_id_is_downloaded_without_code_or_pickles(
     assert checkpoint.source.name == "someone/reranker"
     (patterns,) = asked.values()
     assert not [pattern for pattern in patterns if pattern.endswith((".py", ".bin", ".pt"))]
+    open_checkpoint("someone/reranker", trust_remote_code=True)
+    assert "*.py" in asked["someone/reranker"]
 
 
 def test_a_name_that_is_nothing_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

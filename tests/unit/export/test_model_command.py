@@ -10,6 +10,7 @@ from engine.bundles import open_model
 from engine.score import Scorer
 from export.__main__ import main
 from tests.unit.export.conftest import CrossEncoder
+from tests.unit.export.family_checkpoints import write_collection, write_pairs
 
 PAIRS = [
     ("read a file", "open the file, read it line by line, then close it"),
@@ -25,6 +26,14 @@ def scores(bundle: Path) -> list[float]:
         return [scored.logit for scored in scorer.score(PAIRS)]
     finally:
         scorer.close()
+
+
+def quick(folder: Path) -> tuple[str | Path, ...]:
+    """Give options for few pairs to calibrate with, and queries that any order answers."""
+    data, pairs = folder / "data", folder / "pairs.jsonl"
+    if not data.is_dir():
+        write_collection(data)
+    return "--data", data, "--calibration", write_pairs(pairs)
 
 
 def export(*arguments: str | Path) -> int:
@@ -43,31 +52,35 @@ def test_fp32_bundle_opens_in_the_engine(
     assert np.isfinite(scores(out)).all()
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta"])
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
 def test_int8_bundle_ranks_like_fp32(
     family: str, cross_encoder: CrossEncoder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = cross_encoder(family)
     assert export("--model", model, "--precision", "fp32", "--out", tmp_path / "fp32") == 0
     capsys.readouterr()
-    assert (
-        export("--model", model, "--precision", "int8", "--out", tmp_path / "int8", "--json") == 0
-    )
+    options = quick(tmp_path)
+    out = tmp_path / "int8"
+    assert export("--model", model, "--precision", "int8", "--out", out, "--json", *options) == 0
     summary = json.loads(capsys.readouterr().out)
-    bundle = open_model(tmp_path / "int8")
+    bundle = open_model(out)
     assert summary["digest"] == bundle.digest
     assert summary["bytes"] == sum(file.bytes for file in bundle.manifest.files.values())
+    assert summary["forced"] is False
     assert bundle.manifest.verification is not None
     assert bundle.manifest.verification.kendall_tau > 0.8
     assert "attention_mask" not in bundle.manifest.inputs
-    exact, quantized = np.asarray(scores(tmp_path / "fp32")), np.asarray(scores(tmp_path / "int8"))
+    exact, quantized = np.asarray(scores(tmp_path / "fp32")), np.asarray(scores(out))
     assert np.abs(exact - quantized).max() < 0.3 * exact.std()
 
 
 def test_same_input_gives_the_same_digest(cross_encoder: CrossEncoder, tmp_path: Path) -> None:
-    for out in ("a", "b"):
-        export("--model", cross_encoder("bert"), "--precision", "int8", "--out", tmp_path / out)
-    assert open_model(tmp_path / "a").digest == open_model(tmp_path / "b").digest
+    options = ("--model", cross_encoder("bert"), *quick(tmp_path))
+    for precision in ("int8", "int4"):
+        for out in ("a", "b"):
+            export("--precision", precision, "--out", tmp_path / f"{precision}-{out}", *options)
+        first, second = (open_model(tmp_path / f"{precision}-{out}") for out in "ab")
+        assert first.digest == second.digest
 
 
 def test_adapter_and_base_are_both_named(bare_encoder: Path, adapter: Path, tmp_path: Path) -> None:
@@ -87,13 +100,13 @@ def test_mistakes_are_one_line_and_leave_the_target_alone(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "out"
-    bert, distilbert = cross_encoder("bert"), cross_encoder("distilbert")
+    bert = cross_encoder("bert")
     for options, said in (
-        (("--model", bert, "--precision", "int4"), "isn't made yet"),
         (("--model", bare_encoder, "--precision", "fp32"), "not a cross-encoder"),
-        (("--model", distilbert, "--precision", "int8"), "isn't made for models of the family"),
+        (("--model", bert, "--precision", "fp32", "--instruction", "x"), "no --instruction"),
         (("--model", bert, "--precision", "fp32", "--max-tokens", "999"), "reads 160 at most"),
         (("--model", bert, "--precision", "int8", "--calibration", "none"), "can't be read"),
+        (("--model", bert, "--precision", "int8", "--data", "none"), "none is not a folder"),
         (("--model", bert, "--precision", "int8", "--max-tokens", "8"), "too few queries"),
     ):
         assert export(*options, "--out", out) == 1

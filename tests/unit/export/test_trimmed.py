@@ -13,7 +13,7 @@ from export.families import encoder_of
 from export.fp32 import optimum_graph
 from export.merge import load_merged
 from export.scoring import Workbench
-from export.trimmed import Fp32Products, build
+from export.trimmed import build
 from export.verify import check_against_torch, check_batches
 from tests.unit.export.conftest import CrossEncoder
 
@@ -45,7 +45,7 @@ def reference(network: object, folder: Path, pair: EncodedPair) -> float:
 def open_trimmed(network: object, folder: Path, *, token_types: bool) -> OnnxGraph:
     weights = encoder_of(network)  # type: ignore[arg-type]
     assert weights is not None
-    return Workbench(folder, token_types).open(build(weights, Fp32Products()))
+    return Workbench(folder, token_types).open(build(weights))
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])
