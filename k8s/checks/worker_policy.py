@@ -55,6 +55,17 @@ def probes_ask_the_right_things(manifests: Manifests) -> Iterator[str]:
         yield f"the port http is {port}, and RERANKER_HTTP__PORT is another"
 
 
+def a_gpu_is_there_for_who_uses_it(manifests: Manifests) -> Iterator[str]:
+    """A worker for GPUs needs one, and an image that can use it; others must not hold one."""
+    container = manifests.worker_container
+    wanted = settings_of(manifests).device == "cuda"
+    gpus = container["resources"]["limits"].get("nvidia.com/gpu", "0")
+    if gpus != ("1" if wanted else "0"):
+        yield f"the worker has {gpus} GPUs, and RERANKER_DEVICE is {'cuda' if wanted else 'cpu'}"
+    if container["image"].endswith("-gpu") != wanted:
+        yield f"{container['image']} is not the image for RERANKER_DEVICE"
+
+
 def the_autoscaler_owns_the_number(manifests: Manifests) -> Iterator[str]:
     """Otherwise every apply throws workers out, or two scalers fight."""
     if "replicas" in manifests.worker["spec"]:
@@ -126,6 +137,7 @@ WORKER_POLICIES: tuple[Policy, ...] = (
     lanes_are_the_requested_cpus,
     draining_fits_the_grace_period,
     probes_ask_the_right_things,
+    a_gpu_is_there_for_who_uses_it,
     the_autoscaler_owns_the_number,
     disruptions_come_one_by_one,
     bundles_are_verified,

@@ -7,8 +7,8 @@ from pathlib import Path
 import onnxruntime as ort
 import pytest
 
+from engine.devices import CUDA
 from tests.unit.tiny_retrieval import write_counting_model
-from worker.build import CUDA
 
 
 def test_a_worker_without_a_gpu_refuses_cuda(counting_model: Path) -> None:

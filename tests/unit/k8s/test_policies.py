@@ -195,6 +195,21 @@ CASES: list[tuple[Policy, Change, str]] = [
         "RERANKER_HTTP__PORT",
     ),
     (
+        worker.a_gpu_is_there_for_who_uses_it,
+        variable("RERANKER_DEVICE", "cuda"),
+        "0 GPUs, and RERANKER_DEVICE is cuda",
+    ),
+    (
+        worker.a_gpu_is_there_for_who_uses_it,
+        lambda m: main_container(m)["resources"]["limits"].update({"nvidia.com/gpu": "1"}),
+        "1 GPUs, and RERANKER_DEVICE is cpu",
+    ),
+    (
+        worker.a_gpu_is_there_for_who_uses_it,
+        put(main_container, image="ghcr.io/kafka-reranker/worker:0.1.0-gpu"),
+        "not the image for RERANKER_DEVICE",
+    ),
+    (
         worker.the_autoscaler_owns_the_number,
         lambda m: m.worker["spec"].update(replicas=3),
         "spec.replicas",
