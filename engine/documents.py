@@ -1,4 +1,4 @@
-"""The documents of an index bundle: ids and texts, memory-mapped and read one at a time.
+"""The documents of a segment of an index: ids and texts, memory-mapped and read one at a time.
 
 Four raw files: the UTF-8 bytes of all ids and of all texts, each with little-endian uint64
 offsets; entry i is `bytes[offsets[i]:offsets[i + 1]]`. Position i here is position i in the index.
@@ -58,12 +58,12 @@ class Documents:
     texts: Strings
 
     @classmethod
-    def open(cls, bundle: Bundle[IndexManifest]) -> "Documents":
-        """Map the documents of an index bundle; raises BundleError."""
+    def open(cls, bundle: Bundle[IndexManifest], prefix: str, count: int) -> "Documents":
+        """Map the `count` documents whose file names begin with `prefix`; raises BundleError."""
         ids, texts = (
-            Strings.load(bundle.file(blob), bundle.file(offsets)) for blob, offsets in (IDS, TEXTS)
+            Strings.load(bundle.file(prefix + blob), bundle.file(prefix + offsets))
+            for blob, offsets in (IDS, TEXTS)
         )
-        count = bundle.manifest.documents
         if not len(ids) == len(texts) == count:
             raise BundleError(
                 f"{bundle.path} has {len(ids)} ids and {len(texts)} texts, not {count}"

@@ -1,24 +1,16 @@
-"""Vectors to candidates: nearest documents by inner product, from a memory-mapped FAISS index."""
+"""Vectors to candidates: nearest documents by inner product, over all segments of an index."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.bundles import Bundle
-from engine.documents import Documents
 from engine.embed import Embedder, Vectors
-from engine.errors import BundleError
+from engine.segments import Segment, open_segments
 from schemas.manifests import IndexManifest
-
-FAISS_FILE = "index.faiss"
-
-# How many nodes of the graph a search keeps in sight, unless the manifest says otherwise.
-EF_SEARCH = 256
 
 
 @dataclass(frozen=True)
@@ -35,27 +27,67 @@ class Hit:
 
 
 @dataclass(frozen=True)
+class IndexDocuments:
+    """The documents that are not deleted, in the order of the corpus.
+
+    Segment i has the positions from `starts[i]` up to `starts[i + 1]`.
+    """
+
+    segments: Sequence[Segment]
+    starts: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def id(self, position: int) -> str:
+        """Return the id of the document at `position`; raises IndexError."""
+        segment, raw = self._find(position)
+        return segment.documents.id(raw)
+
+    def text(self, position: int) -> str:
+        """Return the text of the document at `position`; raises IndexError."""
+        segment, raw = self._find(position)
+        return segment.documents.text(raw)
+
+    def vectors(self, positions: NDArray[np.int64]) -> Vectors:
+        """Return the vectors of documents, float32 [positions, dimension]."""
+        rows = np.empty((len(positions), self.segments[0].dimension), dtype=np.float32)
+        for segment, start in zip(self.segments, self.starts, strict=False):
+            here = (positions >= start) & (positions < start + len(segment))
+            rows[here] = segment.vectors(positions[here] - start)
+        return rows
+
+    def _find(self, position: int) -> tuple[Segment, int]:
+        if not 0 <= position < len(self):
+            raise IndexError(f"no entry {position} among {len(self)}")
+        place = int(np.searchsorted(self.starts, position, side="right")) - 1
+        segment = self.segments[place]
+        local = position - int(self.starts[place])
+        return segment, local if segment.raw is None else int(segment.raw[local])
+
+
+@dataclass(frozen=True)
 class Index:
     """Searches the documents of a bundle; safe to call from many threads."""
 
-    faiss_index: Any
-    search_parameters: Any
-    documents: Documents
+    segments: tuple[Segment, ...]
+    documents: IndexDocuments
     lanes: ThreadPoolExecutor
 
     @classmethod
     def open(cls, bundle: Bundle[IndexManifest], lanes: int = 1) -> "Index":
-        """Map the index and the documents of a bundle; raises BundleError.
+        """Map the segments of a bundle; raises BundleError.
 
         `lanes` queries of one call are searched side by side.
         """
-        documents = Documents.open(bundle)
-        faiss_index = _read(bundle)
-        manifest = bundle.manifest
-        if (faiss_index.ntotal, faiss_index.d) != (len(documents), manifest.embedder.dimension):
-            raise BundleError(f"{bundle.path}: {FAISS_FILE} is not the index of its documents")
+        return cls.over(open_segments(bundle), lanes)
+
+    @classmethod
+    def over(cls, segments: tuple[Segment, ...], lanes: int = 1) -> "Index":
+        """Search one or more segments as one index."""
+        starts = np.concatenate([[0], np.cumsum([len(segment) for segment in segments])])
         executor = ThreadPoolExecutor(lanes, thread_name_prefix="search")
-        return cls(faiss_index, _parameters(manifest), documents, executor)
+        return cls(segments, IndexDocuments(segments, starts.astype(np.int64)), executor)
 
     def __len__(self) -> int:
         return len(self.documents)
@@ -72,17 +104,19 @@ class Index:
 
     def vectors(self, positions: Sequence[int] | NDArray[np.int64]) -> Vectors:
         """Return the vectors of documents, float32 [positions, dimension]."""
-        if len(positions) == 0:
-            return np.empty((0, self.faiss_index.d), dtype=np.float32)
-        rows = self.faiss_index.reconstruct_batch(np.asarray(positions, dtype=np.int64))
-        return np.asarray(rows, dtype=np.float32)
+        return self.documents.vectors(np.asarray(positions, dtype=np.int64))
 
     def close(self) -> None:
         """End the threads, after what they are at."""
         self.lanes.shutdown()
 
     def _search_one(self, vector: Vectors, count: int) -> list[Hit]:
-        scores, positions = self._nearest(vector, count)
+        found = [segment.nearest(vector, count) for segment in self.segments]
+        starts = self.documents.starts
+        scores = np.concatenate([each for each, _ in found])
+        positions = np.concatenate(
+            [local + start for (_, local), start in zip(found, starts, strict=False)]
+        )
         order = np.lexsort((positions, -scores))[:count]
         return [
             Hit(
@@ -93,25 +127,6 @@ class Index:
             )
             for rank, place in enumerate(order, start=1)
         ]
-
-    def _nearest(self, vector: Vectors, count: int) -> tuple[Vectors, NDArray[np.int64]]:
-        """Return scores and positions, unordered, of all that are as good as the `count` best.
-
-        FAISS doesn't say which of equal scores it leaves out. So, where the last one found ties
-        with the last one wanted, there may be more of them, and more are asked for.
-        """
-        # The setting belongs to the calling thread; it would else start one team a lane.
-        faiss.omp_set_num_threads(1)
-        asked = min(count + 1, len(self))
-        while True:
-            scores, positions = self.faiss_index.search(
-                vector[None, :], asked, params=self.search_parameters
-            )
-            found = positions[0] >= 0
-            scores, positions = scores[0][found], positions[0][found]
-            if len(scores) < asked or asked == len(self) or scores[-1] < scores[count - 1]:
-                return scores, positions
-            asked = min(asked * 2, len(self))
 
 
 @dataclass(frozen=True)
@@ -134,21 +149,3 @@ class Retriever:
         """End the threads of both."""
         self.embedder.close()
         self.index.close()
-
-
-def _read(bundle: Bundle[IndexManifest]) -> Any:
-    path = bundle.file(FAISS_FILE)
-    try:
-        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-    except RuntimeError as error:
-        raise BundleError(f"{path} is not a FAISS index: {str(error).splitlines()[0]}") from None
-
-
-def _parameters(manifest: IndexManifest) -> Any:
-    if manifest.index_type == "flat":
-        return None
-    if manifest.index_type == "hnsw":
-        return faiss.SearchParametersHNSW(  # type: ignore[attr-defined]
-            efSearch=manifest.search.get("efSearch", EF_SEARCH)
-        )
-    raise BundleError(f"index type {manifest.index_type!r} needs a newer version of this program")

@@ -53,7 +53,7 @@ def read_corpus(path: Path) -> Iterator[CorpusDocument]:
     """
     for where, doc_id, fields in _read_entries(path):
         if "text" not in fields and "title" not in fields:
-            raise CorpusError(f"{where}: the document has no text")
+            raise CorpusError(f"{where}: the document has no text: give it one, or a title")
         parts = [_text(where, fields, key) for key in ("title", "text")]
         yield CorpusDocument(doc_id, " ".join(part for part in parts if part))
 
@@ -66,6 +66,17 @@ def read_queries(path: Path) -> dict[str, str]:
         if not queries[query_id].strip():
             raise CorpusError(f"{where}: the query has no text")
     return queries
+
+
+def read_ids(path: Path) -> set[str]:
+    """Return the ids of a file: one a line, or `_id` of each object of a `.jsonl[.gz]` file.
+
+    Raises CorpusError.
+    """
+    if path.name.endswith((".jsonl", ".jsonl.gz")):
+        return {doc_id for _, doc_id, _ in _read_entries(path)}
+    lines = (_decode(f"{path}, line {number}", line) for number, line in _read_lines(path))
+    return {line.rstrip("\r\n") for line in lines}
 
 
 def read_qrels(path: Path) -> dict[str, dict[str, int]]:
@@ -123,7 +134,9 @@ def _read_entries(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
         fields = _parse(where, line)
         entry_id = _id(where, fields)
         if entry_id in seen:
-            raise CorpusError(f"{where}: the id {entry_id!r} was there before")
+            raise CorpusError(
+                f"{where}: the id {entry_id!r} was there before: give each an _id of its own"
+            )
         seen.add(entry_id)
         yield where, entry_id, fields
 
@@ -140,7 +153,9 @@ def _read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     except FileNotFoundError:
         raise CorpusError(f"{path} does not exist") from None
     except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise CorpusError(f"{path}, after line {number}: the gzip file is damaged") from None
+        raise CorpusError(
+            f"{path}, after line {number}: the gzip file is damaged: make it again"
+        ) from None
     except OSError as error:
         raise CorpusError(f"{path} can't be read: {error.strerror or error}") from None
 
@@ -155,7 +170,9 @@ def _decode(where: str, line: bytes) -> str:
     try:
         return line.decode()
     except UnicodeDecodeError as error:
-        raise CorpusError(f"{where}: byte {error.start + 1} is not UTF-8") from None
+        raise CorpusError(
+            f"{where}: byte {error.start + 1} is not UTF-8: convert the file"
+        ) from None
 
 
 def _parse(where: str, line: bytes) -> dict[str, Any]:
@@ -175,7 +192,7 @@ def _id(where: str, fields: dict[str, Any]) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or not value:
-        raise CorpusError(f"{where}: it has no _id, which must be a string that is not empty")
+        raise CorpusError(f"{where}: it has no _id: give it a string that is not empty")
     if _SURROGATES.search(value):
         raise CorpusError(f"{where}: the _id has half of a surrogate pair, which UTF-8 can't hold")
     return value

@@ -1,10 +1,13 @@
 """Last step: turns a finished staging folder into a bundle that appears whole or not at all."""
 
 import ctypes
+import fcntl
+import glob
 import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +19,10 @@ from engine.bundles import MANIFEST, sha256_of
 from export.errors import ExportError, TargetExistsError
 from schemas.manifests import BundledFile, IndexManifest, ModelManifest, canonical_json
 
+_STAGING = ".new"
+# A folder this young may be about to be locked.
+_LOCKED_WITHIN_S = 5.0
+
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -24,15 +31,39 @@ _RENAME_EXCHANGE = 2
 def staging_beside(out: Path, *, force: bool = False) -> Iterator[Path]:
     """Give an empty folder on the file system of `out`; it is gone afterwards unless sealed.
 
-    Asks first whether `out` may be written, so that a long export doesn't fail at its end.
+    Asks first whether `out` may be written, so that a long export doesn't fail at its end. What
+    exports to `out` left behind that were killed is removed.
     """
     check_target(out, force=force)
     out.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    _remove_left_behind(out)
+    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=_STAGING, dir=out.parent))
+    lock = _lock(staging)
     try:
         yield staging
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        os.close(lock)
+
+
+def _lock(staging: Path) -> int:
+    """Lock a folder until the descriptor is closed, or the process ends in whatever way."""
+    descriptor = os.open(staging, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def _remove_left_behind(out: Path) -> None:
+    """Remove the staging folders of `out` that nobody has locked and that aren't brand-new."""
+    for folder in out.parent.glob(f".{glob.escape(out.name)}.*{_STAGING}"):
+        try:
+            if time.time() - folder.stat().st_mtime < _LOCKED_WITHIN_S:
+                continue
+            lock = _lock(folder)
+        except OSError:  # locked, or gone, or somebody else's
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
 
 
 def check_target(out: Path, *, force: bool = False) -> None:

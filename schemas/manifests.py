@@ -150,6 +150,16 @@ class EmbedderSpec(ManifestPart):
     document_prompt: str = ""
 
 
+class IndexSegment(ManifestPart):
+    """A part of an index: documents, and a FAISS index of them, in a folder of their own."""
+
+    folder: FileName
+    documents: Annotated[int, Field(ge=0, description="How many lie in it, deleted ones too.")]
+    deleted: Annotated[int, Field(ge=0)] = 0
+    index_type: str = Field(description="`flat`, `hnsw` or `ivfpq`.")
+    search: dict[str, int] = Field(default_factory=dict, description="Search-time parameters.")
+
+
 class IndexManifest(ManifestPart):
     """`manifest.json` of an index bundle."""
 
@@ -157,9 +167,16 @@ class IndexManifest(ManifestPart):
     schema_version: Literal[1] = 1
     name: str
     documents: Annotated[int, Field(ge=0)]
-    index_type: str = Field(description="`flat`, `hnsw` or `ivfpq`.")
+    index_type: str = Field(
+        description="`flat`, `hnsw` or `ivfpq`; of several segments all types, joined by `+`."
+    )
     search: dict[str, int] = Field(
         default_factory=dict, description="Search-time parameters, for instance `efSearch`."
+    )
+    segments: tuple[IndexSegment, ...] = Field(
+        default=(),
+        description="Parts that are searched together, in the order of the corpus. Without any, "
+        "the bundle is one part, whose files lie at its top.",
     )
     embedder: EmbedderSpec
     tools: dict[str, str]

@@ -21,10 +21,10 @@ def tiny_embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def build_tiny_index(tiny_embedder: Path, tmp_path_factory: pytest.TempPathFactory) -> BuildIndex:
-    """Builds an index bundle of some documents: `build_tiny_index(documents, hnsw_from=…)`."""
+    """Builds an index bundle of some documents: `build_tiny_index(documents, index_type=…)`."""
 
     def build(
-        documents: Sequence[Mapping[str, object]], hnsw_from: int = 1000
+        documents: Sequence[Mapping[str, object]], index_type: str | None = None
     ) -> Bundle[IndexManifest]:
         folder = tmp_path_factory.mktemp("index")
         corpus = folder / "corpus.jsonl"
@@ -35,7 +35,7 @@ def build_tiny_index(tiny_embedder: Path, tmp_path_factory: pytest.TempPathFacto
             name="tiny",
             model=str(tiny_embedder),
             lanes=2,
-            hnsw_from=hnsw_from,
+            index_type=index_type,
         )
         return open_index(out)
 

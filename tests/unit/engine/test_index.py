@@ -17,7 +17,7 @@ def brute_force(vectors: Vectors, query: Vectors, top_k: int) -> list[int]:
 
 @pytest.fixture(scope="module", params=["flat", "hnsw"])
 def bundle(request: pytest.FixtureRequest, build_tiny_index: BuildIndex) -> Bundle[IndexManifest]:
-    return build_tiny_index(DOCUMENTS, hnsw_from=1 if request.param == "hnsw" else 1000)
+    return build_tiny_index(DOCUMENTS, index_type=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_the_type_is_that_of_the_manifest(bundle: Bundle[IndexManifest]) -> None
     index = Index.open(bundle)
     expected = {"flat": "IndexFlatIP", "hnsw": "IndexHNSWFlat"}
 
-    assert type(index.faiss_index).__name__ == expected[bundle.manifest.index_type]
+    assert type(index.segments[0].faiss_index).__name__ == expected[bundle.manifest.index_type]
 
 
 def test_equal_scores_come_in_the_order_of_the_corpus(build_tiny_index: BuildIndex) -> None:
@@ -93,7 +93,7 @@ def test_no_queries_and_no_places(tiny_index: Bundle[IndexManifest]) -> None:
 
 
 def test_an_unknown_index_type_is_refused(tiny_index: Bundle[IndexManifest]) -> None:
-    manifest = tiny_index.manifest.model_copy(update={"index_type": "ivfpq"})
+    manifest = tiny_index.manifest.model_copy(update={"index_type": "other"})
 
     with pytest.raises(BundleError, match="newer version"):
         Index.open(Bundle(tiny_index.path, tiny_index.digest, manifest))

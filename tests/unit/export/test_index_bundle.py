@@ -9,7 +9,7 @@ from engine.bundles import Bundle, open_index
 from engine.documents import Documents
 from engine.embed import Embedder
 from engine.index import Index
-from export import index as index_command
+from export import index_segment
 from export.__main__ import main
 from export.errors import ExportError
 from export.index import build_index
@@ -24,7 +24,7 @@ def write_corpus(folder: Path, documents: Sequence[Mapping[str, object]]) -> Pat
 
 
 def test_the_bundle_holds_what_the_corpus_held(tiny_index: Bundle[IndexManifest]) -> None:
-    documents = Documents.open(tiny_index)
+    documents = Documents.open(tiny_index, "", len(DOCUMENTS))
     index, embedder = Index.open(tiny_index), Embedder.open(tiny_index)
     texts = [str(document["text"]) for document in DOCUMENTS]
 
@@ -43,12 +43,12 @@ def test_the_manifest_says_what_the_embedder_does(tiny_index: Bundle[IndexManife
     assert (spec.query_prompt, spec.document_prompt) == ("read: ", "file: ")
 
 
-@pytest.mark.parametrize("hnsw_from", [1, 1000])
+@pytest.mark.parametrize("index_type", ["flat", "hnsw"])
 def test_the_same_corpus_gives_the_same_bundle(
-    build_tiny_index: BuildIndex, hnsw_from: int
+    build_tiny_index: BuildIndex, index_type: str
 ) -> None:
-    first = build_tiny_index(DOCUMENTS, hnsw_from=hnsw_from)
-    second = build_tiny_index(DOCUMENTS, hnsw_from=hnsw_from)
+    first = build_tiny_index(DOCUMENTS, index_type=index_type)
+    second = build_tiny_index(DOCUMENTS, index_type=index_type)
 
     assert first.digest == second.digest
 
@@ -58,9 +58,9 @@ def test_how_the_corpus_is_cut_into_chunks_changes_nothing(
     tiny_index: Bundle[IndexManifest],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(index_command, "CHUNK_DOCUMENTS", 7)
+    monkeypatch.setattr(index_segment, "CHUNK_DOCUMENTS", 7)
     by_count = build_tiny_index(DOCUMENTS)
-    monkeypatch.setattr(index_command, "CHUNK_CHARS", 20)
+    monkeypatch.setattr(index_segment, "CHUNK_CHARS", 20)
     by_length = build_tiny_index(DOCUMENTS)
 
     assert by_count.digest == by_length.digest == tiny_index.digest
@@ -127,7 +127,9 @@ def test_the_command_says_in_one_line_which_line_is_wrong_and_leaves_nothing(
     assert main(["index", "--corpus", str(corpus), "--out", str(tmp_path / "out")]) != 0
 
     lines = capsys.readouterr().err.splitlines()
-    assert lines[-1] == f"error: {corpus}, line 6: the id 'd2' was there before"
+    assert lines[-1] == (
+        f"error: {corpus}, line 6: the id 'd2' was there before: give each an _id of its own"
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["corpus.jsonl"]
 
 

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from typing import Any
 
@@ -103,4 +104,20 @@ def test_links_are_refused(tmp_path: Path) -> None:
         (staging / "model.onnx").symlink_to("/etc/hostname")
         with pytest.raises(ExportError, match="plain file"):
             seal(staging, fields(), tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_export_left_is_removed_and_what_one_at_work_has_stays(
+    tmp_path: Path,
+) -> None:
+    with staging_beside(tmp_path / "out") as at_work, staging_beside(tmp_path / "other") as other:
+        left = tmp_path / ".out.abc.new"
+        (left / "sub").mkdir(parents=True)
+        for folder in (left, at_work, other):
+            os.utime(folder, (0, 0))
+
+        with staging_beside(tmp_path / "out") as mine:
+            there = set(tmp_path.iterdir())
+
+    assert there == {at_work, other, mine}
     assert list(tmp_path.iterdir()) == []
