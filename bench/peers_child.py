@@ -111,7 +111,7 @@ def _flashrank(folder: Path) -> Score:
 def _quantize_openvino(folder: Path, tokenizer: Any) -> None:
     """Static int8 by NNCF, on the pairs that our own ranges are measured on."""
     import nncf  # type: ignore[import-not-found]  # noqa: PLC0415
-    import openvino  # type: ignore[import-not-found]  # noqa: PLC0415
+    import openvino  # noqa: PLC0415
 
     pairs = json.loads((folder / CALIBRATION).read_text())
     batches = [

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from engine.bundles import Bundle, open_index, open_model
 from engine.fusion import fusion_for
 from engine.index import Retriever
 from engine.score import Scorer
+from export.cascade_parts import Stages, Thinned, small_of, thin, with_tails
 from export.corpus import Collection, open_collection
 from export.errors import ExportError
 from export.index import build_index, processors
@@ -73,6 +75,12 @@ def add_parser(subparsers: Any) -> None:
         help="rank what is retrieved, or only what the query was judged with, as is usual in "
         "answer sentence selection (default: %(default)s)",
     )
+    parser.add_argument(
+        "--cascade", action="store_true", help="score only what the bundle's cascade leaves"
+    )
+    parser.add_argument(
+        "--small-bundle", type=Path, metavar="DIR", help="the smaller model of the cascade"
+    )
     parser.set_defaults(func=run)
 
 
@@ -87,6 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.index_bundle,
         source=arguments.candidates,
         top_k=arguments.top_k,
+        cascade=_cascade_of(arguments),
     )
     text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
     if target is None:
@@ -98,13 +107,21 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def evaluate(
+@dataclass(frozen=True)
+class CascadeUse:
+    """That the bundle's cascade is used, with the smaller model's bundle where it needs one."""
+
+    small: Bundle[ModelManifest] | None = None
+
+
+def evaluate(  # noqa: PLR0913 - the command's options, by name
     collection: Collection,
     model: Bundle[ModelManifest],
     index_bundle: Path | None = None,
     *,
     source: CandidateSource = "retrieved",
     top_k: int = DEFAULT_TOP_K,
+    cascade: CascadeUse | None = None,
 ) -> dict[str, Any]:
     """Return the report: a JSON object with the figures under `retriever` and `reranked`.
 
@@ -118,8 +135,14 @@ def evaluate(
         retriever.close()
     scorer = Scorer.open(model, processors())
     fusion = fusion_for(model.manifest, index.manifest)
+    thinned = Thinned(candidates, 0)
     with _timed(timings, "rerank"):
-        reranked = rerank(scorer, collection.queries, candidates, fusion)
+        if cascade is not None:
+            small = small_of(model, cascade.small)
+            stages = Stages(model.manifest.cascade, index.manifest, small)
+            thinned = thin(stages, collection.queries, candidates, processors())
+        reranked = rerank(scorer, collection.queries, thinned.candidates, fusion)
+    reranked.rankings = with_tails(reranked.rankings, candidates)
     scorer.close()
     return {
         "collection": collection.name,
@@ -139,8 +162,23 @@ def evaluate(
             "truncated": reranked.truncated_pairs,
             "failed": reranked.failed_pairs,
         },
+        "cascade": None
+        if cascade is None
+        else {
+            "by_small_model": thinned.small_pairs,
+            "cut": sum(map(len, candidates.values())) - reranked.scored_pairs,
+        },
         "timings_s": timings,
     }
+
+
+def _cascade_of(arguments: argparse.Namespace) -> CascadeUse | None:
+    path = arguments.small_bundle
+    if not arguments.cascade:
+        if path is not None:
+            raise ExportError("--small-bundle is of use with --cascade only")
+        return None
+    return CascadeUse(None if path is None else open_model(path))
 
 
 def _positive(text: str) -> int:
@@ -214,6 +252,11 @@ def _show(report: dict[str, Any]) -> None:
     for name in ("model", "index"):
         console.print(f"{name}: {report[name]['name']} {report[name]['digest']}")
     pairs = report["pairs"]
+    if report["cascade"] is not None:
+        console.print(
+            f"{report['cascade']['cut']:,} pairs cut by the cascade, for which its smaller model "
+            f"scored {report['cascade']['by_small_model']:,}"
+        )
     console.print(
         f"{pairs['scored']:,} pairs scored, {pairs['truncated']:,} of them cut, "
         f"{pairs['failed']:,} failed; seconds: "

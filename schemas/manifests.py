@@ -102,6 +102,46 @@ class Fusion(ManifestPart):
     )
 
 
+class Cut(ManifestPart):
+    """Which candidates go on: the best `most`, as far as no score is `margin` under the best.
+
+    Of each query `least` go on in any case, so that where the best stand out few are scored.
+    """
+
+    least: Annotated[int, Field(ge=1)]
+    most: Annotated[int, Field(ge=1)]
+    margin: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Cascade(ManifestPart):
+    """Which candidates the model needs not score, chosen on a development set.
+
+    First `retriever` cuts by the retrieval scores of one embedding model, then `small` by the
+    logits of a smaller model. What was cut follows what was scored, in retrieval order.
+    """
+
+    retriever: Cut | None = None
+    embedder: Digest | None = Field(
+        default=None,
+        description="`embedder.source.digest` of the index bundle whose scores `retriever` is for.",
+    )
+    small: Cut | None = None
+    small_bundle: Digest | None = Field(
+        default=None, description="Digest of the smaller model's bundle."
+    )
+    alone: Measures = Field(description="The model alone, on the development set.")
+    cascaded: Measures = Field(description="With the cascade, on the same set.")
+    small_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        description="Of the candidates: what the smaller model scored."
+    )
+    model_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        description="Of the candidates: what the model scored."
+    )
+    cost: Annotated[float, Field(gt=0)] = Field(
+        description="CPU time of both models' scoring, relative to the model alone; measured."
+    )
+
+
 class ModelManifest(ManifestPart):
     """`manifest.json` of a model bundle."""
 
@@ -128,6 +168,9 @@ class ModelManifest(ManifestPart):
     verification: Verification | None = None
     fusion: Fusion | None = Field(
         default=None, description="Absent: lists are sorted by the logit alone."
+    )
+    cascade: Cascade | None = Field(
+        default=None, description="Used where the worker's setting cascade.on says so."
     )
     files: dict[FileName, BundledFile]
 

@@ -45,6 +45,7 @@ COMMANDS = {
     "build-data": Command("training.recipe_commands:build", "default reranker: make its data"),
     "train-recipe": Command("training.recipe_commands:train", "default reranker: fine-tune it"),
     "evaluate": Command("training.recipe_commands:evaluate", "an adapter against the retriever"),
+    "small": Command("training.small", "a smaller model for a cascade, taught by a bundle"),
     "fuse": Command("training.fuse", "learn how much the retrieval score counts beside the logit"),
     "ab-report": Command("training.ab.command", "which of two models compared online is better"),
 }

@@ -8,8 +8,9 @@ deadline, where no target age is set, is never cut.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from engine.lanes import Lanes, LaneStats
+from engine.lanes import LaneStats
 from schemas.events import DegradedReason
 from worker.decode import Query
 from worker.settings import OverloadSettings
@@ -47,10 +48,22 @@ class Plan:
 FULL = Plan()
 
 
+class Measured(Protocol):
+    """What scores, with the time that it takes: lanes, or the two models of a cascade."""
+
+    @property
+    def count(self) -> int:
+        """How many threads score side by side."""
+
+    @property
+    def stats(self) -> LaneStats:
+        """What was scored so far."""
+
+
 class _Speed:
     """The measured speed of all lanes of a model together."""
 
-    def __init__(self, lanes: Lanes) -> None:
+    def __init__(self, lanes: Measured) -> None:
         self._lanes = lanes
         self._seen = LaneStats(0, 0, 0.0)
         self._guessed = True
@@ -80,8 +93,8 @@ class Admission:
     def __init__(
         self,
         settings: OverloadSettings,
-        lanes: Lanes,
-        small_lanes: Lanes | None = None,
+        lanes: Measured,
+        small_lanes: Measured | None = None,
         wanted: Callable[[Query], int] | None = None,
     ) -> None:
         self._settings = settings

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
-import onnxruntime as ort
 
 from engine.bundles import Bundle, open_index, open_model
+from engine.devices import open_graph
 from engine.errors import BundleError
 from engine.fusion import fusion_for
-from engine.graph import OnnxGraph
 from engine.index import Retriever as IndexEngine
 from engine.lanes import Lanes
 from engine.pairs import PairEncoder
@@ -35,6 +34,8 @@ from worker.loop import Loop, Parts
 from worker.metrics import Metrics, short_digest
 from worker.publish import Publisher
 from worker.reranker import Reranker, SmallModel
+from worker.routing import Routing
+from worker.routing_build import build_routing, open_cascade
 from worker.scoring import PairScorer
 from worker.settings import QdrantSettings, Settings, lanes_of
 from worker.store import Store, open_store
@@ -44,7 +45,6 @@ M = TypeVar("M", ModelManifest, IndexManifest)
 
 WARM_UP_WORDS = (8, 16, 32, 64, 128)
 RECORD_OVERHEAD_BYTES = 64 * 1024
-CUDA = "CUDAExecutionProvider"
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Bundles:
     index: Bundle[IndexManifest] | None
     small_model: Bundle[ModelManifest] | None = None
     challenger: Bundle[ModelManifest] | None = None
+    cascade: Bundle[ModelManifest] | None = None
 
     @property
     def model_ref(self) -> ModelRef:
@@ -112,7 +113,8 @@ def build_loop(settings: Settings) -> Loop:
 def _admission(settings: Settings, engine: Engine) -> Admission:
     challenger = engine.reranker.challenger
     wanted = None if challenger is None else challenger.trial.pairs_of
-    return Admission(settings.overload, engine.lanes, engine.small_lanes, wanted)
+    scores = engine.reranker.routing or engine.lanes
+    return Admission(settings.overload, scores, engine.small_lanes, wanted)
 
 
 def open_bundles(settings: Settings) -> Bundles:
@@ -134,7 +136,10 @@ def open_bundles(settings: Settings) -> Bundles:
         )
     index = settings.index_bundle
     opened = None if index is None else _open(open_index, "index_bundle", index, settings)
-    return Bundles(model, opened, small_model, open_challenger(settings, model))
+    cascade = open_cascade(
+        settings.cascade, model, lambda at: _open(open_model, "cascade.model_bundle", at, settings)
+    )
+    return Bundles(model, opened, small_model, open_challenger(settings, model), cascade)
 
 
 def open_challenger(
@@ -186,6 +191,7 @@ def build_engine(settings: Settings, bundles: Bundles, store: Store) -> Engine:
             small = SmallModel(small_scorer, ref_of(bundles.small_model), fusion)
         challenger, challenger_lanes = _challenger(settings, bundles, store)
         retriever = _retriever(settings, bundles, count)
+        routing = _routing(settings, bundles, store, lanes)
     except BundleError as error:
         raise StartError(str(error)) from None
     model, index = bundles.model_ref, bundles.index_ref
@@ -201,8 +207,23 @@ def build_engine(settings: Settings, bundles: Bundles, store: Store) -> Engine:
         small=small,
         fusion=fusion_for(bundles.model.manifest, manifest),
         challenger=challenger,
+        routing=routing,
     )
     return Engine(reranker, lanes, small_lanes, challenger_lanes)
+
+
+def _routing(settings: Settings, bundles: Bundles, store: Store, lanes: Lanes) -> Routing | None:
+    if not settings.cascade.on:
+        return None
+    # Qdrant's scores come from another index, on the same scale only by luck.
+    index = None if settings.qdrant.url is not None or bundles.index is None else bundles.index
+    return build_routing(
+        bundles.model,
+        bundles.cascade,
+        None if index is None else index.manifest,
+        lanes,
+        lambda small: _scorer(settings, small, store),
+    )
 
 
 def _challenger(
@@ -226,13 +247,16 @@ def _scorer(
 ) -> tuple[PairScorer, Lanes]:
     """Load a model and warm it up. Its digest is in its keys, so models share no scores."""
     encoder = PairEncoder.open(bundle)
-    lanes = Lanes(_graph(settings, bundle), lanes_of(settings))
+    count = lanes_of(settings)
+    lanes = Lanes(open_graph(bundle, settings.device, count), count)
     if not warm_up(encoder, lanes):
         raise BundleError(
             f"bundle {bundle.path} gives scores that are no finite numbers: export it again, with "
             "another --precision"
         )
-    return PairScorer(encoder, lanes, PairCache(store, bundle.digest)), lanes
+    # Each device rounds in its own way, so they share no scores either.
+    key = bundle.digest if settings.device == "cpu" else f"{bundle.digest}:{settings.device}"
+    return PairScorer(encoder, lanes, PairCache(store, key)), lanes
 
 
 def warm_up(encoder: PairEncoder, lanes: Lanes) -> bool:
@@ -253,20 +277,6 @@ def connect(settings: Settings) -> Broker:
     broker = KafkaBroker(consumer, make_producer(settings.kafka), settings.kafka, Watchdog())
     broker.join()
     return broker
-
-
-def _graph(settings: Settings, bundle: Bundle[ModelManifest]) -> OnnxGraph:
-    """Load the model; without a GPU that works, ONNX Runtime would quietly take the CPU."""
-    if settings.device == "cpu":
-        return OnnxGraph.open(bundle)
-    if CUDA in ort.get_available_providers():
-        graph = OnnxGraph.open(bundle, [CUDA, "CPUExecutionProvider"])
-        if CUDA in graph.session.get_providers():
-            return graph
-    raise StartError(
-        "device (RERANKER_DEVICE) cuda: ONNX Runtime finds no GPU here: install the extra [gpu] "
-        "in place of [cpu], check the driver, or set cpu"
-    )
 
 
 def _retriever(settings: Settings, bundles: Bundles, lanes: int) -> Retriever | None:

@@ -48,7 +48,8 @@ def rank(
         zip(candidates, scores, strict=False),
         key=lambda pair: (-pair[1].logit, pair[0].retrieval_rank),
     )
-    unscored = [(candidate, None) for candidate in candidates[len(scores) :]]
+    rest = sorted(candidates[len(scores) :], key=lambda candidate: candidate.retrieval_rank)
+    unscored = [(candidate, None) for candidate in rest]
     return tuple(
         _entry(place, candidate, score)
         for place, (candidate, score) in enumerate([*scored, *unscored][:top_n], start=1)

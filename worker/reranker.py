@@ -17,6 +17,7 @@ from worker.clock import Clock
 from worker.decode import Query
 from worker.errors import BadRecordError
 from worker.rank import Score, rank, with_retrieval
+from worker.routing import Routing
 from worker.scoring import PairScorer, Scores
 from worker.work import Pending, Work
 
@@ -82,6 +83,7 @@ class Reranker:
     small: SmallModel | None = None
     fusion: Fusion | None = None
     challenger: Challenger | None = None
+    routing: Routing | None = None
 
     def begin(self, queries: Sequence[Query], plans: Sequence[Plan] | None = None) -> Pending:
         """Find candidates, look scores up, hand unknown pairs to the lanes.
@@ -95,6 +97,8 @@ class Reranker:
         ]
         work = self._retrieve(self._from_cache(work))
         retrieved = self.clock.monotonic()
+        if self.routing is not None:
+            work = self.routing.cut(work)
         scores = self.scorer.begin([item.request("champion", "interleaved") for item in work])
         small_scores = challenger_scores = None
         if self.small is not None and any(item.plan.small for item in work):
@@ -262,7 +266,8 @@ class Reranker:
         event = item.query.event
         scores = found if item.cached is None else item.cached.scores
         hits = hits if item.cached is None else len(scores)
-        tier = _tier(item.plan, len(scores), len(item.candidates))
+        done = len(scores) + item.cut if scores else 0
+        tier = _tier(item.plan, done, len(item.candidates))
         by_other = self._other(item) if len(scores) else None
         if event.candidates is None:
             fusion = self.fusion if by_other is None else by_other.fusion

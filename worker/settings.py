@@ -247,6 +247,19 @@ class ChallengerSettings(Section):
     )
 
 
+class CascadeSettings(Section):
+    """Cheaper scores decide which candidates the model scores; see docs/performance.md."""
+
+    on: bool = Field(
+        False,
+        description="Use the cascade of the model bundle, which `python -m export cascade` chose.",
+    )
+    model_bundle: BundlePlace | None = Field(
+        None,
+        description="Folder or address of the smaller model's bundle, where the cascade has one.",
+    )
+
+
 class FeedbackSettings(Section):
     """What impressions carry."""
 
@@ -316,8 +329,10 @@ class Settings(BaseSettings):
         description="Where bundles from addresses are kept, a folder for each digest. Default: "
         "kafka-reranker/bundles in the user's cache folder.",
     )
-    device: Literal["cpu", "cuda"] = Field(
-        "cpu", description="What scores. cuda needs the extra [gpu] and one GPU a worker."
+    device: Literal["cpu", "openvino", "cuda", "tensorrt"] = Field(
+        "cpu",
+        description="What scores. openvino: the CPU too, with the extra [openvino]. cuda and "
+        "tensorrt need the extra [gpu] and one GPU a worker. Scores differ a little between them.",
     )
     qdrant: QdrantSettings = QdrantSettings()
     kafka: KafkaSettings = KafkaSettings()
@@ -326,6 +341,7 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     overload: OverloadSettings = OverloadSettings()
     challenger: ChallengerSettings = ChallengerSettings()
+    cascade: CascadeSettings = CascadeSettings()
     feedback: FeedbackSettings = FeedbackSettings()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()

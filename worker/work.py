@@ -25,13 +25,17 @@ class Work:
     ranking_key: bytes | None = None
     error: BadRecordError | None = None
     experiment: Experiment | None = None
+    # How many candidates a cascade took away; those that it left come first.
+    cut: int = 0
 
     @property
     def to_score(self) -> list[Candidate]:
         """The candidates that a model is to score."""
         if self.error is not None or self.cached is not None:
             return []
-        return self.candidates[: self.plan.limit]
+        limit = self.plan.limit
+        asked = len(self.candidates) if limit is None else min(limit, len(self.candidates))
+        return self.candidates[: max(0, asked - self.cut)]
 
     @property
     def arm(self) -> str:

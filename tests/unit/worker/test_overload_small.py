@@ -34,7 +34,7 @@ def admission(times_faster: int = 5) -> Admission:
     lanes, small = FakeLanes(), FakeLanes()
     lanes.scored(100, 2.0)
     small.scored(100 * times_faster, 2.0)
-    return Admission(OverloadSettings(), lanes, small)  # type: ignore[arg-type]
+    return Admission(OverloadSettings(), lanes, small)
 
 
 def test_first_fewer_candidates_then_the_smaller_model_then_neither() -> None:
@@ -70,7 +70,7 @@ def test_a_batch_costs_what_it_takes_from_the_model() -> None:
     queries = [query(100), query(100), query(100), query(7)]
     plans = [FULL, Plan(20, "overload"), Plan(50, "overload", small=True), Plan(0, "overload")]
     assert of.cost(queries, plans) == 100 + 20 + 10
-    assert Admission(OverloadSettings(), FakeLanes()).cost(queries[:1], [FULL]) == 100  # type: ignore[arg-type]
+    assert Admission(OverloadSettings(), FakeLanes()).cost(queries[:1], [FULL]) == 100
 
 
 def test_what_batches_take_beside_scoring_is_learned() -> None:
@@ -112,7 +112,7 @@ def test_a_measurement_that_was_far_too_low_is_found_out() -> None:
     """The machine stood still while the model warmed up; later it is as fast as ever."""
     lanes = FakeLanes()
     lanes.scored(10, 20.0)
-    of = Admission(OverloadSettings(), lanes)  # type: ignore[arg-type]
+    of = Admission(OverloadSettings(), lanes)
     batches = 0
     while plan(of, query(50, deadline_ms=1000)) == [Plan(0, "deadline")]:
         batches += 1

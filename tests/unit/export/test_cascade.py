@@ -1,0 +1,162 @@
+"""The cheapest cuts that keep enough, in the bundle and in `export evaluate`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.bundles import Bundle, open_model
+from export.__main__ import main
+from export.cascade_choice import CascadeError, Judged, choose, ideal_gain
+from schemas.manifests import IndexManifest
+from tests.unit.tiny_retrieval import BuildIndex, write_counting_model
+
+# The model counts "fox"; the smaller one counts "dog", which the same documents have.
+GOOD = {f"g{n}": "fox dog " * (n + 1) for n in range(6)}
+BAD = {f"b{n}": f"line {'file ' * (n % 5 + 1)}" for n in range(44)}
+QUERIES = {"q1": "fox", "q2": "dog"}
+
+
+def judged(places: list[int], small: list[float], gains: list[int]) -> Judged:
+    retrieval = np.linspace(0.9, 0.1, len(places)).tolist()
+    return Judged(
+        retrieval, small, np.asarray(places), np.asarray(gains, dtype=float), ideal_gain(gains)
+    )
+
+
+def test_a_small_model_that_agrees_saves_most() -> None:
+    count = 60
+    places = list(range(count))[::-1]  # the last retrieved is the best
+    gains = [0] * (count - 3) + [1, 1, 1]
+    agreeing = judged(places, [-float(place) for place in places], gains)
+
+    choice, alone = choose([agreeing], small_cost=0.1, keep=0.995)
+
+    assert alone == pytest.approx(1.0)
+    assert choice.ndcg == pytest.approx(1.0)
+    assert choice.small is not None
+    assert choice.model_share == pytest.approx(10 / count)
+    # The retriever would cut what is right: it may not.
+    assert choice.retriever is None
+    assert choice.cost == pytest.approx(0.1 + 10 / count)
+
+
+def test_a_retriever_whose_margin_decides_saves_the_small_model_too() -> None:
+    count = 60
+    places = list(range(count))
+    gains = [1, 1] + [0] * (count - 2)
+    query = judged(places, [0.0] * count, gains)
+
+    choice, _ = choose([query], small_cost=0.5, keep=0.995)
+
+    assert choice.retriever is not None
+    assert choice.small_share == 0
+    assert choice.cost == pytest.approx(choice.model_share)
+
+
+def test_where_nothing_may_be_cut_it_says_so() -> None:
+    count = 20
+    # Every cut would lose the only right one: it is last for retriever and smaller model.
+    places = list(range(count))[::-1]
+    small = [-float(at) for at in range(count)]
+    with pytest.raises(CascadeError, match="smaller model"):
+        choose([judged(places, small, [0] * (count - 1) + [1])], small_cost=0.1, keep=0.995)
+
+
+def test_gains_are_those_of_the_best_order() -> None:
+    assert ideal_gain([0, 2, -1, 1]) == pytest.approx(2 + 1 / np.log2(3))
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dev") / "toy"
+    folder.mkdir()
+    for name, texts in (("corpus", GOOD | BAD), ("queries", QUERIES)):
+        lines = [json.dumps({"_id": key, "text": text}) for key, text in texts.items()]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines))
+    rows = ["query-id\tcorpus-id\tscore"]
+    rows += [f"{query}\t{doc}\t1" for query in QUERIES for doc in ("g5", "g4", "g3")]
+    (folder / "qrels.tsv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def index(build_tiny_index: BuildIndex) -> Bundle[IndexManifest]:
+    return build_tiny_index([{"_id": key, "text": text} for key, text in (GOOD | BAD).items()])
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    pytest.importorskip("onnx")
+    folder = tmp_path_factory.mktemp("models")
+    return (
+        write_counting_model(folder / "large", "fox"),
+        write_counting_model(folder / "small", "dog"),
+    )
+
+
+@pytest.fixture(scope="module")
+def cascaded(
+    models: tuple[Path, Path],
+    collection: Path,
+    index: Bundle[IndexManifest],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    out = tmp_path_factory.mktemp("out") / "cascaded"
+    words = ["cascade", "--data", str(collection), "--index-bundle", str(index.path)]
+    words += ["--model-bundle", str(models[0]), "--small-bundle", str(models[1])]
+    assert main([*words, "--out", str(out)]) == 0
+    return out
+
+
+def test_the_choice_is_in_the_manifest_of_a_new_bundle(
+    cascaded: Path, models: tuple[Path, Path]
+) -> None:
+    before, after, small = open_model(models[0]), open_model(cascaded), open_model(models[1])
+    cascade = after.manifest.cascade
+    assert cascade is not None
+    assert before.manifest.cascade is None
+    assert before.digest != after.digest
+    assert before.manifest.files == after.manifest.files
+    assert cascade.cascaded.values["NDCG@10"] >= 0.995 * cascade.alone.values["NDCG@10"]
+    assert cascade.model_share < 1
+    assert cascade.small_bundle in (None, small.digest)
+
+
+def test_evaluate_scores_less_with_it_and_ranks_as_well(
+    cascaded: Path,
+    models: tuple[Path, Path],
+    collection: Path,
+    index: Bundle[IndexManifest],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["evaluate", "--data", str(collection), "--index-bundle", str(index.path)]
+    words += ["--model-bundle", str(cascaded), "--json", "-"]
+
+    def report(*more: str) -> dict[str, Any]:
+        assert main([*words, *more]) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    alone = report()
+    small = ("--small-bundle", str(models[1]))
+    needs_small = open_model(cascaded).manifest.cascade
+    assert needs_small is not None
+    with_it = report("--cascade", *(small if needs_small.small_bundle else ()))
+
+    assert alone["cascade"] is None
+    cut = with_it["cascade"]["cut"]
+    assert with_it["pairs"]["scored"] == alone["pairs"]["scored"] - cut
+    assert cut > 0
+    assert with_it["reranked"]["NDCG@10"] >= 0.995 * alone["reranked"]["NDCG@10"]
+    assert with_it["reranked"]["Recall@100"] == alone["reranked"]["Recall@100"]
+
+
+def test_evaluate_refuses_a_cascade_that_is_not_there(
+    models: tuple[Path, Path], collection: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", "--data", str(collection), "--model-bundle", str(models[0]), "--cascade"]
+    assert main(words) == 1
+    assert "has no cascade" in capsys.readouterr().err

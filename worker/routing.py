@@ -1,0 +1,103 @@
+"""The cascade of a batch: cheaper scores decide which candidates the model scores.
+
+It is part of the model, chosen on a development set and kept in its bundle, so an answer that it
+shortened is no worse than asked for: its tier is `full`. What was cut follows unscored, in
+retrieval order.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import nan
+
+from engine.cascade import by_retriever, survivors
+from engine.lanes import Lanes, LaneStats
+from schemas.manifests import Cut
+from worker.scoring import PairRequest, PairScorer
+from worker.work import Work
+
+
+@dataclass(frozen=True)
+class SmallStage:
+    """The smaller model, with lanes of its own, so that it is not behind the model's batches."""
+
+    scorer: PairScorer
+    lanes: Lanes
+    cut: Cut
+
+
+class Routing:
+    """Cuts the candidates of queries. `cut` runs on one thread at a time."""
+
+    def __init__(self, retriever: Cut | None, small: SmallStage | None, lanes: Lanes) -> None:
+        self._retriever = retriever
+        self._small = small
+        self._lanes = lanes
+        self._routed = 0
+
+    def cut(self, work: Sequence[Work]) -> list[Work]:
+        """Return the queries with those candidates first that the model is to score.
+
+        Waits for the smaller model. A query that another model answers stays as it is, and so
+        does one whose pairs the smaller model can't score: it is the model's to judge.
+        """
+        kept = [self._by_retriever(item) for item in work]
+        if self._small is not None and any(kept):
+            kept = self._by_small(self._small, work, kept)
+        return [
+            item if positions is None else _reordered(item, positions)
+            for item, positions in zip(work, kept, strict=True)
+        ]
+
+    def _by_retriever(self, item: Work) -> list[int] | None:
+        if item.arm != "champion" or not item.to_score:
+            return None
+        # Scores that came with the event have no known scale.
+        cut = self._retriever if item.query.event.candidates is None else None
+        kept = by_retriever(cut, [each.retrieval_score for each in item.to_score])
+        self._routed += len(item.to_score) - len(kept)
+        return kept
+
+    def _by_small(
+        self, small: SmallStage, work: Sequence[Work], kept: Sequence[list[int] | None]
+    ) -> list[list[int] | None]:
+        asked = [
+            PairRequest(
+                item.query.event.query, [item.candidates[at].text for at in positions or ()]
+            )
+            for item, positions in zip(work, kept, strict=True)
+        ]
+        found = small.scorer.finish(small.scorer.begin(asked))
+        left: list[list[int] | None] = []
+        for number, positions in enumerate(kept):
+            if positions is None or number in found.bad:
+                left.append(positions)
+                continue
+            scores = found.of_request[number]
+            logits = [nan if score is None else score.logit for score in scores]
+            left.append([positions[at] for at in survivors(small.cut, logits)])
+        return left
+
+    @property
+    def count(self) -> int:
+        """How many lanes score side by side: for admission, which sees both models as one."""
+        return self._lanes.count
+
+    @property
+    def stats(self) -> LaneStats:
+        """Candidates that were dealt with, the tokens read and the time taken by both models."""
+        model = self._lanes.stats
+        if self._small is None:
+            return replace(model, pairs=model.pairs + self._routed)
+        small = self._small.lanes.stats
+        return LaneStats(
+            small.pairs + self._routed, small.tokens + model.tokens, small.busy_s + model.busy_s
+        )
+
+
+def _reordered(item: Work, positions: Sequence[int]) -> Work:
+    """Put what is to be scored first; `cut` tells how many of the rest only the cascade took."""
+    chosen = set(positions)
+    asked = len(item.to_score)
+    rest = [each for at, each in enumerate(item.candidates) if at not in chosen]
+    candidates = [*(item.candidates[at] for at in positions), *rest]
+    return replace(item, candidates=candidates, cut=asked - len(positions))
