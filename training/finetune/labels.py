@@ -1,7 +1,7 @@
 """Reads `labels/groups.parquet`: lists of labelled documents, one a query."""
 
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from training.finetune.errors import LabelsError
@@ -13,6 +13,9 @@ SPLITS = ("train", "dev", "test")
 GRADES_PER_LABEL = 100
 # What measures of right and wrong call right.
 RIGHT_FROM = 0.5
+# A label that weighs less is a guess: a document without a click, where nobody is likely to have
+# looked, is not known to be wrong. It is trained on, by its weight, but nothing is judged by it.
+KNOWN_FROM = 0.5
 _LAST = 1_000_000
 
 
@@ -41,6 +44,11 @@ class LabelledQuery:
     def teaches(self) -> bool:
         """Whether one document is better than another."""
         return len({document.label for document in self.documents}) > 1
+
+    def known(self) -> "LabelledQuery":
+        """Return it with those documents alone whose labels are sure enough to judge by."""
+        sure = tuple(each for each in self.documents if each.weight >= KNOWN_FROM)
+        return replace(self, documents=sure)
 
     @property
     def has_right(self) -> bool:

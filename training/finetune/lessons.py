@@ -28,7 +28,8 @@ def find_lessons(labels: Path, encoder: PairEncoder) -> Lessons:
             "to learn; collect more clicks or judgements"
         )
     train = [query for query in worth_training(splits["train"]) if fits(encoder, query.query)]
-    dev = [query for query in splits["dev"] if query.teaches and fits(encoder, query.query)]
+    known = [query.known() for query in splits["dev"]]
+    dev = [query for query in known if query.teaches and fits(encoder, query.query)]
     if not train:
         raise LabelsError(
             f"{labels}: in no query of the split train is one document better than another: there "

@@ -37,7 +37,7 @@ class HeldOut:
 
 def from_labels(test: list[LabelledQuery], index_bundle: Path | None, top_k: int) -> HeldOut:
     """Return the split `test`: its documents are its candidates; raises LabelsError."""
-    useful = [query for query in test if query.teaches]
+    useful = [query for query in (each.known() for each in test) if query.teaches]
     if not useful:
         raise LabelsError(
             "no query of the split test has a document that is better than another: there is "
