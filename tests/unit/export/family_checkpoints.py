@@ -2,7 +2,7 @@
 """Checkpoints with random weights of each family's own classes, and tokenizers trained on texts."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,11 @@ FAMILIES = (
 )
 
 
-def write_family(folder: Path, family: str, labels: int | None = None) -> Path:
-    """Write a small random model of the family's real classes, with a tokenizer of its kind."""
+def write_family(folder: Path, family: str, sizes: Mapping[str, Any] | None = None) -> Path:
+    """Write a small random model of the family's real classes, with a tokenizer of its kind.
+
+    `sizes` are fields of its configuration, in place of the small ones.
+    """
     import torch
     from transformers import (
         AutoConfig,
@@ -52,7 +55,7 @@ def write_family(folder: Path, family: str, labels: int | None = None) -> Path:
 
     set_seed(7)
     tokenizer = train_tokenizer(family)
-    config = AutoConfig.for_model(family, **_sizes(family, tokenizer, labels))
+    config = AutoConfig.for_model(family, **{**_sizes(family, tokenizer), **(sizes or {})})
     kind: Any = AutoModelForCausalLM if family == "qwen3" else AutoModelForSequenceClassification
     network = kind.from_config(config)
     with torch.no_grad():
@@ -66,7 +69,7 @@ def write_family(folder: Path, family: str, labels: int | None = None) -> Path:
     return folder
 
 
-def _sizes(family: str, tokenizer: Any, labels: int | None) -> dict[str, Any]:
+def _sizes(family: str, tokenizer: Any) -> dict[str, Any]:
     sizes: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "hidden_size": 64,
@@ -78,7 +81,7 @@ def _sizes(family: str, tokenizer: Any, labels: int | None) -> dict[str, Any]:
         "pad_token_id": tokenizer.pad_token_id,
     }
     if family != "qwen3":
-        sizes["num_labels"] = labels or _LABELLED.get(family, 1)
+        sizes["num_labels"] = _LABELLED.get(family, 1)
     own: dict[str, dict[str, Any]] = {
         "bert": {"type_vocab_size": 2},
         "electra": {"type_vocab_size": 2, "embedding_size": 32},
