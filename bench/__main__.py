@@ -3,7 +3,7 @@
 import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,9 @@ from bench.report_plots import MISSING, plot
 from bench.worker_loads import latencies
 from bench.worker_runs import comparison
 from engine.bundles import Bundle
+from engine.devices import open_graph
 from engine.graph import Graph, OnnxGraph
+from engine.openvino_graph import OpenVinoMissingError
 from schemas.manifests import ModelManifest
 from tests.services.kafka import KafkaCluster
 from tests.services.process import ServiceFailed, ServiceMissing
@@ -48,7 +50,7 @@ class Plan:
 
 
 QUICK = Plan(5, Amount(2, 8, 50, 5), 3, 8, 2, (0.5,), 8)
-FULL = Plan(15, Amount(3, 20, 100, 6), 5, 20, 3, (0.25, 0.5, 0.75, 0.9), 25)
+FULL = Plan(8, Amount(3, 12, 100, 6), 3, 20, 3, (0.25, 0.5, 0.75, 0.9), 15)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -65,13 +67,14 @@ def main(arguments: Sequence[str]) -> int:
         graphs: dict[str, Graph] = {
             **{name: OnnxGraph.open(bundle) for name, bundle in bundles.items()},
             "plain fp32": make_plain(options.out, bundles["fp32"]),
+            **_on_openvino(bundles["int8"]),
         }
         tables = [at_lengths(graphs, plan.graph_rounds)]
         tables += throughput(bundles, texts, plan.engine)
         questions = texts.natural(plan.worker_questions, plan.engine.natural_candidates)
         tables += stage_costs(bundles["int8"], questions, plan.stage_rounds)
         if not options.no_worker:
-            tables += _worker(plan, bundles["int8"], texts, errors)
+            tables += _worker(plan, bundles, texts, errors)
     except (BenchError, ServiceFailed) as error:
         sys.stderr.write(f"bench: {error}\n")
         return 1
@@ -83,14 +86,21 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _on_openvino(bundle: Bundle[ModelManifest]) -> dict[str, Graph]:
+    try:
+        return {"int8 on OpenVINO": open_graph(bundle, "openvino", 1)}
+    except OpenVinoMissingError:
+        return {}
+
+
 def _worker(
-    plan: Plan, bundle: Bundle[ModelManifest], texts: Texts, errors: Console
+    plan: Plan, bundles: Mapping[str, Bundle[ModelManifest]], texts: Texts, errors: Console
 ) -> list[Table]:
     """Measure the worker, or say what the machine lacks for it."""
     questions = texts.natural(plan.worker_questions, plan.engine.natural_candidates)
     try:
         with KafkaCluster() as cluster, tempfile.TemporaryDirectory() as scratch:
-            return _on_broker(plan, bundle, questions, cluster, Path(scratch))
+            return _on_broker(plan, bundles, questions, cluster, Path(scratch))
     except ServiceMissing as missing:
         errors.print(f"worker not measured: {missing}", highlight=False)
         return []
@@ -98,15 +108,17 @@ def _worker(
 
 def _on_broker(
     plan: Plan,
-    bundle: Bundle[ModelManifest],
+    bundles: Mapping[str, Bundle[ModelManifest]],
     questions: Sequence[Question],
     cluster: KafkaCluster,
     scratch: Path,
 ) -> list[Table]:
+    bundle = bundles["int8"]
+    fp32_mib = bundles["fp32"].file("model.onnx").stat().st_size / 2**20
     engine = Engine.open(bundle, WORKER_LANES)
     try:
         with comparison(cluster, scratch, engine, bundle.path) as compared:
-            table = compared.all_of_it(questions, plan.worker_rounds)
+            table = compared.all_of_it(questions, plan.worker_rounds, fp32_mib)
             capacity = compared.questions_per_s(questions)
             loads = latencies(compared.service, questions, capacity, plan.loads, plan.load_s)
     finally:

@@ -28,8 +28,11 @@ class Comparison:
         self._starts = starts
         self._count = 0
 
-    def all_of_it(self, questions: Sequence[Question], rounds: int) -> Table:
-        """Measure throughput, one question, known questions, start and memory."""
+    def all_of_it(self, questions: Sequence[Question], rounds: int, fp32_mib: float) -> Table:
+        """Measure throughput, one question, known questions, start and memory.
+
+        `fp32_mib` is the size of the fp32 model's file, which memory is compared with.
+        """
         rows = self.throughput(questions, rounds)
         rows += self.single(questions)
         rows += self.cached(questions, rounds)
@@ -42,6 +45,10 @@ class Comparison:
             {"what": f"resident memory{when}, MiB", "value": round(self.service.memory_mib(field))}
             for when, field in memory.items()
         ]
+        times = round(self.service.memory_mib("VmHWM") / fp32_mib, 2)
+        rows.append(
+            {"what": f"... times the fp32 model's file ({fp32_mib:.0f} MiB)", "value": times}
+        )
         note = (
             f"{self._engine.lanes.count} lanes, int8, {len(questions)} questions of "
             f"{len(questions[0].documents)} candidates; median (least-most)"

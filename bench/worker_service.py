@@ -25,7 +25,7 @@ Event = tuple[str, bytes]
 class Application:
     """Sends query events and reads ranked lists, as an application does."""
 
-    def __init__(self, bootstrap: str, topics: Topics) -> None:
+    def __init__(self, bootstrap: str, topics: Topics, partitions: int = 1) -> None:
         self._topics = topics
         self._producer = Producer({"bootstrap.servers": bootstrap, "log_level": 0, "linger.ms": 0})
         self._consumer = Consumer(
@@ -38,11 +38,16 @@ class Application:
                 "log_level": 0,
             }
         )
-        self._consumer.assign([TopicPartition(topics.results, 0, 0)])
+        self._consumer.assign([TopicPartition(topics.results, at, 0) for at in range(partitions)])
 
     def send(self, event: Event) -> None:
         """Hand an event to the broker, at once."""
-        self._producer.produce(self._topics.queries, key=event[0].encode(), value=event[1])
+        while True:
+            try:
+                self._producer.produce(self._topics.queries, key=event[0].encode(), value=event[1])
+                break
+            except BufferError:  # More is waiting than the client holds.
+                self._producer.poll(POLL_S)
         self._producer.poll(0)
 
     def flush(self) -> None:
@@ -50,7 +55,10 @@ class Application:
         self._producer.flush(ANSWER_TIMEOUT_S)
 
     def await_answers(self, query_ids: Sequence[str]) -> Mapping[str, float]:
-        """Return when (`time.monotonic`) each answer could be read; raises BenchError."""
+        """Return when (`time.monotonic`) each answer could be read.
+
+        Raises BenchError where none comes for ANSWER_TIMEOUT_S.
+        """
         left, seen = set(query_ids), dict[str, float]()
         deadline_s = time.monotonic() + ANSWER_TIMEOUT_S
         while left:
@@ -68,6 +76,7 @@ class Application:
             query_id = (message.key() or b"").decode()
             left.discard(query_id)
             seen[query_id] = now_s
+            deadline_s = now_s + ANSWER_TIMEOUT_S
         return seen
 
     def ask(self, events: Sequence[Event]) -> Mapping[str, float]:
@@ -113,7 +122,19 @@ def running_worker(
     cluster: KafkaCluster, directory: Path, model: Path, lanes: int
 ) -> Iterator[Service]:
     """Start a worker on topics of its own, and stop it; raises ServiceFailed."""
-    topics = create_topics(cluster)
+    with running_workers(cluster, directory, model, lanes, 1) as (service,):
+        yield service
+
+
+@contextmanager
+def running_workers(
+    cluster: KafkaCluster, directory: Path, model: Path, lanes: int, count: int, **more: str
+) -> Iterator[list[Service]]:
+    """Start workers on topics of their own, with a partition for each, and stop them.
+
+    All share one application; `more` are further settings. Raises ServiceFailed.
+    """
+    topics = create_topics(cluster, queries=count, results=count)
     settings = settings_for(
         cluster.bootstrap_servers,
         topics,
@@ -121,13 +142,19 @@ def running_worker(
         BATCH__LANES=str(lanes),
         LOG__LEVEL="warning",
     )
-    worker = WorkerProcess(directory, f"worker-{topics.group_id}", settings)
-    application = Application(cluster.bootstrap_servers, topics)
-    began_s = time.monotonic()
+    settings |= {f"RERANKER_{name}": value for name, value in more.items()}
+    names = [f"worker-{topics.group_id}-{number}" for number in range(count)]
+    workers = [WorkerProcess(directory, name, settings) for name in names]
+    application = Application(cluster.bootstrap_servers, topics, count)
+    services: list[Service] = []
     try:
-        worker.start()
-        ready_s = time.monotonic() - began_s
-        yield Service(worker, application, Timing(ready_s, cpu_s(worker)))
+        for worker in workers:
+            began_s = time.monotonic()
+            worker.start()
+            ready_s = time.monotonic() - began_s
+            services.append(Service(worker, application, Timing(ready_s, cpu_s(worker))))
+        yield services
     finally:
         application.close()
-        worker.process.terminate()
+        for worker in workers:
+            worker.process.terminate()
