@@ -46,13 +46,16 @@ format: install  ## format and fix what can be fixed
 
 lock: install  ## renew requirements.lock from pyproject.toml
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
-	  --no-annotate --extra dev pyproject.toml -o requirements.lock
+	  --no-annotate --extra dev --extra s3 --extra gs pyproject.toml -o requirements.lock
 
 bench: install  ## throughput and latency of the engine and of the whole worker
 	$(BIN)/python -m bench
 
 bench-peers: install  ## the same weights and pairs through other rerankers, in turn with ours
 	$(BIN)/python -m bench.peers
+
+bench-scale: install  ## time and memory with the queue, with lanes and with workers
+	$(BIN)/python -m bench.scale
 
 fuzz: install  ## a minute of fuzzing for each decoder, with a report in build/fuzz.json
 	$(BIN)/python -m tests.fuzz --seconds 60 --json build/fuzz.json

@@ -8,6 +8,7 @@ comparing with all documents. `build` makes a whole bundle of short passages, wi
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -68,16 +69,22 @@ def _parser() -> argparse.ArgumentParser:
 def _types(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     rows = []
     for documents in options.documents:
+        vectors = folder / f"{documents}.f32"
+        alone(write_vectors, vectors, documents)
+        truth = alone(exact, vectors)
         for index_type in options.types:
-            # A type whose index holds the vectors deletes their file.
-            alone(write_vectors, folder / VECTORS_FILE, documents)
-            truth = alone(exact, folder / VECTORS_FILE)
-            made = alone(make, folder, documents, index_type, processors())
+            inside = folder / f"{documents}-{index_type}"
+            inside.mkdir()
+            # Linked, because a type whose index holds the vectors removes this file.
+            (inside / VECTORS_FILE).hardlink_to(vectors)
+            made = alone(make, inside, documents, index_type, processors())
             for settings in _SEARCHES[index_type]:
-                used = settings == choose(documents, index_type).search or index_type == "flat"
-                found = alone(search, folder, index_type, settings, truth)
+                used = settings == choose(documents, index_type).search
+                found = alone(search, inside, index_type, settings, truth)
                 row = {"documents": documents, "type": index_type, "search": settings}
                 rows.append(row | {"default": used} | asdict(made) | asdict(found))
+            shutil.rmtree(inside)
+        vectors.unlink()
     return rows
 
 

@@ -30,7 +30,13 @@ M = TypeVar("M", ModelManifest, IndexManifest)
 
 BLOCK_BYTES = 1024 * 1024
 ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
-PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub"}
+PACKAGES = {
+    "s3": "kafka-reranker[s3]",
+    "s3a": "kafka-reranker[s3]",
+    "gs": "kafka-reranker[gs]",
+    "gcs": "kafka-reranker[gs]",
+    "hf": "kafka-reranker[remote]",
+}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.bundles import MANIFEST, Bundle, open_index, open_model
 from engine.remote import is_address, open_remote
-from schemas.manifests import IndexManifest, ModelManifest
+from schemas.manifests import IndexManifest, IndexSegment, ModelManifest
 
 Manifest = ModelManifest | IndexManifest
 Lines = list[tuple[str, str]]
@@ -134,7 +134,13 @@ def _index(manifest: IndexManifest) -> Lines:
         ("index", f"{manifest.index_type}{search}"),
         ("embedder", f"{embedder.name}, {embedder.dimension} dimensions, {embedder.pooling}"),
         ("source", f"{embedder.source.name} {embedder.source.digest}"),
+        *(("segment", _segment(segment)) for segment in manifest.segments),
     ]
+
+
+def _segment(segment: IndexSegment) -> str:
+    gone = f", {segment.deleted:,} of them deleted" if segment.deleted else ""
+    return f"{segment.folder}: {segment.documents:,} documents, {segment.index_type}{gone}"
 
 
 def _files(manifest: Manifest) -> Lines:

@@ -167,7 +167,7 @@ def test_without_the_package_of_a_protocol(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", refuse)
 
-    with pytest.raises(RemoteError, match="pip install 's3fs'"):
+    with pytest.raises(RemoteError, match=r"pip install 'kafka-reranker\[s3\]'"):
         open_remote("s3://bucket/model")
 
 

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
-from engine.bundles import MANIFEST, open_model
+from engine.bundles import MANIFEST, Bundle, open_model
 from export.__main__ import main
+from export.index_update import Changes, update_index
+from schemas.manifests import IndexManifest
 from tests.unit.export.test_seal import write
 
 
@@ -23,6 +25,20 @@ def test_for_people(bundle: Path, capsys: Any) -> None:
     assert "bert, fp32, trimmed" in text
     assert "all match the manifest" in text
     assert "model.onnx" in text
+
+
+def test_the_segments_of_an_index(
+    tiny_index: Bundle[IndexManifest], tmp_path: Path, capsys: Any
+) -> None:
+    ids = tmp_path / "ids"
+    ids.write_text("d7\nd8\n")
+    update_index(tiny_index.path, tmp_path / "out", Changes(delete=ids))
+
+    assert main(["inspect", str(tmp_path / "out")]) == 0
+
+    text = capsys.readouterr().out
+    assert "documents     58" in text
+    assert "segments/0000: 60 documents, flat, 2 of them deleted" in text
 
 
 def test_as_json(bundle: Path, capsys: Any) -> None:
