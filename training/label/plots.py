@@ -50,7 +50,13 @@ def _clicks(axis: Any, log: ClickLog) -> None:
 
 def _curve(axis: Any, curve: Propensities) -> None:
     positions = range(1, len(curve.values) + 1)
-    axis.plot(positions, curve.values, "-", color="0.6", label=f"1 / position ^ {curve.eta:.2f}")
+    axis.plot(
+        positions,
+        curve.values,
+        "-",
+        color="0.6",
+        label=f"used; unknown ones: 1 / position ^ {curve.eta:.2f}",
+    )
     known = list(curve.estimated)
     axis.plot(known, [curve.at(k) for k in known], "o", label="estimated from the log")
     axis.set(xlabel="position", ylabel="propensity", ylim=(0, None))
