@@ -166,8 +166,9 @@ class Trainer:
 
     def train(self, taught: Sequence[Taught], epochs: int, rate: float, seed: int) -> float:
         """Return the root mean square difference of logits over the last epoch."""
-        for parameter in self.model.get_input_embeddings().parameters():
-            parameter.requires_grad = False
+        table = {id(each) for each in self.model.get_input_embeddings().parameters()}
+        for parameter in self.model.parameters():  # merging an adapter froze them
+            parameter.requires_grad = id(parameter) not in table
         self.model.train()
         optimizer = torch.optim.AdamW(
             [each for each in self.model.parameters() if each.requires_grad], lr=rate
@@ -213,7 +214,7 @@ class Trainer:
                 log_target=True,
             )
             start = end
-        return float(error), error + ORDER_WEIGHT * order / len(batch)
+        return float(error.detach()), error + ORDER_WEIGHT * order / len(batch)
 
 
 def _rate(step: int, steps: int) -> float:
