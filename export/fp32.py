@@ -12,7 +12,7 @@ from optimum.exporters.onnx import onnx_export_from_model
 from transformers import PreTrainedModel
 
 from export.errors import UnsupportedPrecisionError
-from export.graph_writer import MAX_EMBEDDED_BYTES
+from export.graph_writer import is_large
 from export.trimmed import OUTPUT
 
 RECIPE = "optimum"
@@ -49,7 +49,7 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
     can't be given padding, on which a score could depend.
     """
     _without_mask(model)
-    if sum(len(tensor.raw_data) for tensor in model.graph.initializer) > MAX_EMBEDDED_BYTES:
+    if is_large(model):
         return model  # the runtime does it when it loads the graph
     with tempfile.TemporaryDirectory() as folder:
         options = ort.SessionOptions()

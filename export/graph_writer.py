@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import load_external_data_for_model
 
 OPSET = 23
 IR_VERSION = 11
@@ -71,9 +72,18 @@ class GraphWriter:
         )
 
 
+def is_large(model: onnx.ModelProto) -> bool:
+    """Tell whether a model does not fit into one message."""
+    return sum(len(tensor.raw_data) for tensor in model.graph.initializer) > MAX_EMBEDDED_BYTES
+
+
 def save(model: onnx.ModelProto, file: Path) -> None:
     """Write a model, with its weights beside it where they are too large for one message."""
-    large = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > MAX_EMBEDDED_BYTES
-    onnx.save_model(
-        model, str(file), save_as_external_data=large, location=EXTERNAL_DATA if large else None
-    )
+    beside = file.with_name(EXTERNAL_DATA)
+    beside.unlink(missing_ok=True)  # ONNX would append to it
+    if not is_large(model):
+        onnx.save_model(model, str(file))
+        return
+    onnx.save_model(model, str(file), save_as_external_data=True, location=EXTERNAL_DATA)
+    # ONNX took the weights out of the model, which is needed further on.
+    load_external_data_for_model(model, str(file.parent))

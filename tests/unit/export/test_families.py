@@ -16,6 +16,7 @@ from transformers import (
 
 from engine.bundles import open_model
 from engine.score import Scorer
+from export import graph_writer
 from export.__main__ import main
 from export.decoder import INSTRUCTION
 from tests.unit.export.family_checkpoints import (
@@ -182,6 +183,29 @@ def assert_independent(exported: Path, precision: str) -> None:
     shuffled = score(exported, [pairs[place] for place in order])
     assert shuffled == [together[place] for place in order]
     assert score(exported, pairs[: len(pairs) // 2]) == together[: len(pairs) // 2]
+
+
+@pytest.mark.parametrize(
+    ("family", "precision"), [("bert", "int8"), ("qwen3", "fp32"), ("qwen3", "int4")]
+)
+def test_weights_too_large_for_one_file_lie_beside_it(
+    family: str,
+    precision: str,
+    bundle: Bundle,
+    checkpoint: Callable[[str], Path],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(graph_writer, "MAX_EMBEDDED_BYTES", 10_000)
+    out = folder / f"{family}-{precision}-large"
+    arguments = ["--model", checkpoint(family), "--precision", precision, "--out", out]
+    arguments += ["--data", folder / "data", "--calibration", folder / "pairs.jsonl"]
+    arguments += ["--max-tokens", DECODER_TOKENS if family == "qwen3" else MAX_TOKENS]
+    assert main(["model", *map(str, arguments)]) == 0
+    assert "model.onnx.data" in open_model(out).manifest.files
+    assert score(out, PAIRS[::9]) == pytest.approx(
+        score(bundle(family, precision), PAIRS[::9]), abs=1e-4
+    )
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8", "int4"])
