@@ -38,6 +38,8 @@ TRAINING_ROUNDS = 10
 SEED = 1234
 
 BLOCK_DOCUMENTS = 16_384
+# Adding to a graph is slow: more often a bar that moves.
+HNSW_BLOCK_DOCUMENTS = 2_048
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,9 @@ def write_index(choice: Choice, vectors: Vectors, path: Path, threads: int) -> N
     index = _new(choice, vectors, threads)
     faiss.omp_set_num_threads(threads if choice.index_type == "ivfpq" else 1)
     with progress(f"indexing documents, {choice.index_type}", len(vectors)) as advance:
-        for block in _blocks(vectors, BLOCK_DOCUMENTS if choice.index_type != "hnsw" else 512):
+        for block in _blocks(
+            vectors, BLOCK_DOCUMENTS if choice.index_type != "hnsw" else HNSW_BLOCK_DOCUMENTS
+        ):
             index.add(block)
             advance(len(block))
     try:
