@@ -37,6 +37,8 @@ class Asking:
     producer: Producer
     consumer: Consumer
     check_worker: Callable[[], None]
+    top_k: int = TOP_K
+    top_n: int = TOP_K
 
     def ask(
         self, questions: Sequence[str], answered: Callable[[int], None] = lambda _: None
@@ -48,7 +50,7 @@ class Asking:
         sent: dict[str, tuple[str, float]] = {}
         for question in questions:
             event = QueryEvent(
-                query_id=f"demo-{uuid.uuid4()}", query=question, top_k=TOP_K, top_n=TOP_K
+                query_id=f"demo-{uuid.uuid4()}", query=question, top_k=self.top_k, top_n=self.top_n
             )
             sent[event.query_id] = (question, time.perf_counter())
             self._publish(event)
@@ -96,7 +98,9 @@ class Asking:
 
 
 @contextmanager
-def asking(services: Services, check_worker: Callable[[], None]) -> Iterator[Asking]:
+def asking(
+    services: Services, check_worker: Callable[[], None], top_k: int = TOP_K, top_n: int = TOP_K
+) -> Iterator[Asking]:
     """Give an open producer and consumer; raises DemoError when Kafka goes away."""
     common = {"bootstrap.servers": services.kafka, "log_level": 0}
     producer = Producer({**common, "enable.idempotence": True, "linger.ms": 0})
@@ -112,7 +116,7 @@ def asking(services: Services, check_worker: Callable[[], None]) -> Iterator[Ask
     )
     try:
         _read_from_the_end(consumer)
-        yield Asking(producer, consumer, check_worker)
+        yield Asking(producer, consumer, check_worker, top_k, top_n)
     except KafkaException as error:
         raise DemoError(
             f"Kafka at {services.kafka} does not answer ({error.args[0].str()}): check that it runs"

@@ -1,6 +1,7 @@
 """The losses: those of sentence-transformers, and the margin that it lacks."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,9 @@ from training.finetune.encoder import EngineCrossEncoder
 from training.plan_model import Loss
 
 MARGIN = 1.0
+# Pairs in one pass of a list loss. The library's own choice, as many as there are queries, leaves
+# a processor idle between passes.
+PAIRS_AT_ONCE = 32
 
 
 class MarginLoss(torch.nn.Module):
@@ -45,9 +49,9 @@ class MarginLoss(torch.nn.Module):
 
 LOSSES: dict[Loss, tuple[Shape, Callable[[EngineCrossEncoder], torch.nn.Module]]] = {
     "pointwise": ("flat", BinaryCrossEntropyLoss),
-    "pairwise": ("list", RankNetLoss),
+    "pairwise": ("list", partial(RankNetLoss, mini_batch_size=PAIRS_AT_ONCE)),
     "margin": ("margin", MarginLoss),
-    "listwise": ("list", LambdaLoss),
+    "listwise": ("list", partial(LambdaLoss, mini_batch_size=PAIRS_AT_ONCE)),
     "distill-mse": ("flat", MSELoss),
     "distill-margin": ("margin", MarginMSELoss),
 }

@@ -1,0 +1,1 @@
+"""The feedback loop closed: simulated users teach the reranker by clicking."""

@@ -1,0 +1,216 @@
+"""One round of the loop.
+
+1. The real worker serves the model that is to be improved.
+2. Users ask, look and click; impressions and clicks are on the feedback topic.
+3. collect → label → train → gate, and promote where the gate lets the new model through.
+4. A worker with the promoted model answers the held-out questions.
+"""
+
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from demo.asking import Asking, asking
+from demo.bundles import Made
+from demo.loop.steps import Steps, telling_clients
+from demo.loop.users import Taste, Users
+from demo.loop.world import World, write_held_out
+from demo.services import TOPICS, Services, services
+from demo.worker_process import running_worker
+from export.bars import progress
+from export.index import build_index
+from export.measures import measure
+from export.model_steps import Request, export_model
+from schemas.manifests import Precision
+from training.finetune import start as starts
+from training.kustomize import NAME, PLACEHOLDER, read_digest
+from training.registry import Registry
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How large the loop is."""
+
+    build: Path
+    base: str = "default"
+    embedder: str | None = None
+    precision: Precision = "int8"
+    max_tokens: int = 128
+    top_k: int = 50
+    shown: int = 20
+    sessions: int = 40
+    eta: float = 1.0
+    seed: int = 7
+    train: dict[str, Any] = field(default_factory=dict)
+    gate: dict[str, Any] = field(default_factory=dict)
+    label: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a round came to. `served` are the figures of the promoted model's own worker."""
+
+    lists: int
+    clicks: int
+    labels: dict[str, Any]
+    dev: dict[str, Any]
+    report: dict[str, Any]
+    serving: str | None
+    served: dict[str, float] | None
+    seconds: dict[str, float]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the gate let the new model through."""
+        return bool(self.report["verdict"] == "pass")
+
+
+def prepare(setting: Setting, world: World) -> Made:
+    """Make the bundles of the first model and of the index, where they are missing."""
+    start, model, index = (setting.build / name for name in ("start", "model", "index"))
+    setting.build.mkdir(parents=True, exist_ok=True)
+    if not index.is_dir():
+        build_index(world.collection.corpus, index, model=setting.embedder)
+    if not (model.is_dir() and start.is_dir()):
+        # Written out merged and without a fusion: the loop shows what clicks teach the model, not
+        # what the retriever adds to it.
+        shutil.rmtree(start, ignore_errors=True)
+        starts.write(starts.load(setting.base, None), start)
+        export_model(
+            Request(
+                setting.precision,
+                model,
+                model=str(start),
+                max_tokens=setting.max_tokens,
+                force=True,
+            )
+        )
+    return Made(world.collection.corpus, model, index)
+
+
+@dataclass
+class _Clock:
+    laps: dict[str, float] = field(default_factory=dict)
+    since: float = field(default_factory=time.monotonic)
+
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self.laps[name] = round(now - self.since, 1)
+        self.since = now
+
+
+@dataclass(frozen=True)
+class Round:
+    """A round in a folder of its own, which is emptied first."""
+
+    setting: Setting
+    world: World
+    made: Made
+    folder: Path
+    console: Console
+
+    def play(self, taste: Taste) -> Outcome:
+        """Play it with users of one taste; raises DemoError."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        clock = _Clock()
+        with services(None, None) as running, telling_clients(running.embedded_kafka):
+            lists, clicks = self._visit(taste, running)
+            clock.lap("users")
+            steps = Steps(self._write_plan(running), self.folder / "run", self.console)
+            steps.call("collect")
+            clock.lap("collect")
+        labels = steps.call("label")
+        clock.lap("label")
+        trained = steps.call("train")
+        clock.lap("train")
+        report = steps.call("gate", may_refuse=True)
+        clock.lap("gate")
+        served = None
+        if report["verdict"] == "pass":
+            steps.call("promote")
+            served = self._serve()
+            clock.lap("serve")
+        serving = read_digest(self.folder / "values.env")
+        return Outcome(lists, clicks, labels, trained["dev"], report, serving, served, clock.laps)
+
+    def _visit(self, taste: Taste, running: Services) -> tuple[int, int]:
+        setting = self.setting
+        users = Users(taste, setting.sessions, setting.eta, setting.seed)
+        questions = len(self.world.asked) * setting.sessions
+        with (
+            running_worker(self.made, running, self.folder / "worker.log") as worker,
+            asking(running, worker.check, setting.top_k, setting.shown) as client,
+            progress(f"{questions:,} questions of users", questions) as advance,
+        ):
+            return users.visit(client, self.world, advance)
+
+    def _write_plan(self, running: Services) -> Path:
+        setting = self.setting
+        values = self.folder / "values.env"
+        values.write_text(f"{NAME}={PLACEHOLDER}\n", encoding="utf-8")
+        kafka = {
+            "bootstrap_servers": running.kafka,
+            "topic": TOPICS.feedback,
+            "group_id": "kafka-reranker-loop",
+        }
+        plan = {
+            "collect": {"kafka": kafka},
+            "label": {
+                "index_bundle": str(self.made.index),
+                "split": {"dev": 0.2, "test": 0.0},
+                **setting.label,
+            },
+            "train": {
+                "base": str(setting.build / "start"),
+                "max_tokens": setting.max_tokens,
+                "fuse": False,
+                **setting.train,
+            },
+            "gate": {
+                "held_out": str(write_held_out(self.world, self.folder / "held-out")),
+                "index_bundle": str(self.made.index),
+                "current": str(self.made.model),
+                "precision": setting.precision,
+                "top_k": setting.top_k,
+                **setting.gate,
+            },
+            "promote": {
+                "registry": str(self.folder / "models"),
+                "kustomize": str(values),
+                "name": "clicked",
+            },
+        }
+        file = self.folder / "plan.yaml"
+        file.write_text(yaml.safe_dump(plan, sort_keys=False), encoding="utf-8")
+        return file
+
+    def _serve(self) -> dict[str, float]:
+        """Return the figures of lists that a worker with the promoted model published."""
+        registry = Registry(self.folder / "models")
+        digest = read_digest(self.folder / "values.env")
+        assert digest is not None, "promote wrote it"
+        promoted = Made(self.made.corpus, registry.bundle(digest), self.made.index)
+        depth = self.setting.top_k
+        with (
+            services(None, None) as running,
+            running_worker(promoted, running, self.folder / "promoted-worker.log") as worker,
+            asking(running, worker.check, depth, depth) as client,
+        ):
+            return _ask_held_out(client, self.world)
+
+
+def _ask_held_out(client: Asking, world: World) -> dict[str, float]:
+    answers = client.ask(list(world.held_out.values()))
+    rankings = {
+        question_id: [entry.doc_id for entry in answer.ranked.ranking]
+        for question_id, answer in zip(world.held_out, answers, strict=True)
+    }
+    judged = {question_id: world.judgements[question_id] for question_id in world.held_out}
+    found = measure(judged, rankings)
+    return {name: round(found[name], 4) for name in ("NDCG@10", "MRR@10", "MAP")}
