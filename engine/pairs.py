@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 from engine.bundles import Bundle
 from engine.errors import BundleError, QueryTooLongError
+from engine.passages import ONE_PASSAGE, Passages, cut
 from engine.tokens import Ids, TokenCache
 from schemas.manifests import ModelManifest, PairTemplate
 
@@ -37,14 +38,17 @@ class PairEncoder:
     tokenizer: Tokenizer
     template: PairTemplate
     documents: TokenCache = field(default_factory=TokenCache, compare=False, repr=False)
+    passages: Passages = ONE_PASSAGE
 
     @classmethod
-    def open(cls, bundle: Bundle[ModelManifest]) -> "PairEncoder":
+    def open(cls, bundle: Bundle[ModelManifest], passages: Passages = ONE_PASSAGE) -> "PairEncoder":
         """Load the tokenizer of a model bundle."""
-        return cls.load(bundle.file("tokenizer.json"), bundle.manifest.pair)
+        return cls.load(bundle.file("tokenizer.json"), bundle.manifest.pair, passages)
 
     @classmethod
-    def load(cls, tokenizer_json: Path, template: PairTemplate) -> "PairEncoder":
+    def load(
+        cls, tokenizer_json: Path, template: PairTemplate, passages: Passages = ONE_PASSAGE
+    ) -> "PairEncoder":
         """Load a fast tokenizer; its own padding and truncation settings are left out.
 
         Raises BundleError.
@@ -55,8 +59,9 @@ class PairEncoder:
             raise BundleError(f"{tokenizer_json} is not a fast tokenizer: {error}") from None
         tokenizer.no_padding()
         # One token more than fits, so that a cut can be seen from the length alone.
-        tokenizer.enable_truncation(template.max_tokens + 1, direction=template.truncation_side)
-        return cls(tokenizer, template)
+        longest = template.max_tokens * passages.most + 1
+        tokenizer.enable_truncation(longest, direction=template.truncation_side)
+        return cls(tokenizer, template, passages=passages)
 
     def encode_query(self, query: str) -> Ids:
         """Return int32 [tokens] without special tokens; raises QueryTooLongError."""
@@ -70,8 +75,15 @@ class PairEncoder:
         return ids
 
     def encode(self, query: Ids, documents: Sequence[str]) -> list[EncodedPair]:
-        """Return one pair for each document, in order."""
-        limit = CHARS_PER_TOKEN * self.template.max_tokens
+        """Return one pair for each document, in order: of several passages the first."""
+        return [pairs[0] for pairs in self.encode_passages(query, documents)]
+
+    def encode_passages(self, query: Ids, documents: Sequence[str]) -> list[list[EncodedPair]]:
+        """Return the pairs of each document's passages, at least one, in order.
+
+        `truncated` tells of the whole document whether any of it is in no passage.
+        """
+        limit = CHARS_PER_TOKEN * self.template.max_tokens * self.passages.most
         left = self.template.truncation_side == "left"
         short = [text[-limit:] if left else text[:limit] for text in documents]
         tokens = self.documents.look_up(short, self._tokenise_documents)
@@ -80,16 +92,17 @@ class PairEncoder:
         )
         tail = self._ids(self.template.suffix)
         room = self.template.max_tokens - len(head) - len(tail)
-        return [
-            EncodedPair(
-                ids=np.concatenate(
-                    [head, ids[max(0, len(ids) - room) :] if left else ids[:room], tail]
-                ),
-                document_start=len(head),
-                truncated=len(ids) > room or len(text) > limit,
+        found: list[list[EncodedPair]] = []
+        for ids, text in zip(tokens, documents, strict=True):
+            parts = cut(len(ids), room, self.passages, from_end=left)
+            whole = parts[0].start == 0 and parts[-1].stop == len(ids) and len(text) <= limit
+            found.append(
+                [
+                    EncodedPair(np.concatenate([head, ids[part], tail]), len(head), not whole)
+                    for part in parts
+                ]
             )
-            for ids, text in zip(tokens, documents, strict=True)
-        ]
+        return found
 
     def _tokenise_documents(self, texts: Sequence[str]) -> list[Ids]:
         return self._tokenise([self.template.document_prefix + text for text in texts])

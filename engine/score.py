@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from engine.bundles import Bundle
 from engine.graph import OnnxGraph
 from engine.lanes import Lanes
 from engine.pairs import EncodedPair, PairEncoder
+from engine.passages import ONE_PASSAGE, Passages
 from schemas.manifests import ModelManifest
 
 
@@ -26,25 +29,28 @@ class Scorer:
         self.lanes = lanes
 
     @classmethod
-    def open(cls, bundle: Bundle[ModelManifest], lanes: int = 1) -> "Scorer":
+    def open(
+        cls, bundle: Bundle[ModelManifest], lanes: int = 1, passages: Passages = ONE_PASSAGE
+    ) -> "Scorer":
         """Open a model bundle with so many lanes."""
-        return cls(PairEncoder.open(bundle), Lanes(OnnxGraph.open(bundle), lanes))
+        return cls(PairEncoder.open(bundle, passages), Lanes(OnnxGraph.open(bundle), lanes))
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[ScoredPair]:
         """Return one score for each (query, document); raises QueryTooLongError."""
         by_query: dict[str, list[int]] = {}
         for position, (query, _) in enumerate(pairs):
             by_query.setdefault(query, []).append(position)
-        encoded: dict[int, EncodedPair] = {}
+        encoded: dict[int, list[EncodedPair]] = {}
         for query, positions in by_query.items():
             ids = self.encoder.encode_query(query)
-            rows = self.encoder.encode(ids, [pairs[position][1] for position in positions])
+            rows = self.encoder.encode_passages(ids, [pairs[position][1] for position in positions])
             encoded.update(zip(positions, rows, strict=True))
         ordered = [encoded[position] for position in range(len(pairs))]
-        logits = self.lanes.submit(ordered).result()
+        logits = self.lanes.submit([part for parts in ordered for part in parts]).result()
+        ends = np.cumsum([len(parts) for parts in ordered])
         return [
-            ScoredPair(float(logit), pair.truncated)
-            for logit, pair in zip(logits, ordered, strict=True)
+            ScoredPair(float(logits[end - len(parts) : end].max()), parts[0].truncated)
+            for end, parts in zip(ends, ordered, strict=True)
         ]
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ from engine.fusion import fusion_for
 from engine.index import Retriever as IndexEngine
 from engine.lanes import Lanes
 from engine.pairs import PairEncoder
+from engine.passages import Passages
 from engine.remote import default_cache, open_cached
 from schemas.events import IndexRef, ModelRef
 from schemas.manifests import IndexManifest, ModelManifest
@@ -200,7 +201,7 @@ def build_engine(settings: Settings, bundles: Bundles, store: Store) -> Engine:
         retriever=retriever,
         rankings=None
         if index is None or settings.qdrant.url is not None
-        else RankingCache(store, model.digest, index.digest),
+        else RankingCache(store, _scored_by(settings, model.digest), index.digest),
         model=model,
         clock=SystemClock(),
         always_text=settings.feedback.text == "always",
@@ -246,7 +247,8 @@ def _scorer(
     settings: Settings, bundle: Bundle[ModelManifest], store: Store
 ) -> tuple[PairScorer, Lanes]:
     """Load a model and warm it up. Its digest is in its keys, so models share no scores."""
-    encoder = PairEncoder.open(bundle)
+    passages = Passages(settings.passages.most, settings.passages.overlap)
+    encoder = PairEncoder.open(bundle, passages)
     count = lanes_of(settings)
     lanes = Lanes(open_graph(bundle, settings.device, count), count)
     if not warm_up(encoder, lanes):
@@ -254,9 +256,19 @@ def _scorer(
             f"bundle {bundle.path} gives scores that are no finite numbers: export it again, with "
             "another --precision"
         )
-    # Each device rounds in its own way, so they share no scores either.
-    key = bundle.digest if settings.device == "cpu" else f"{bundle.digest}:{settings.device}"
-    return PairScorer(encoder, lanes, PairCache(store, key)), lanes
+    return PairScorer(encoder, lanes, PairCache(store, _scored_by(settings, bundle.digest))), lanes
+
+
+def _scored_by(settings: Settings, digest: str) -> str:
+    """Return what stands for a model in keys of its scores.
+
+    Each device rounds in its own way, and passages score otherwise than the beginning alone.
+    """
+    if settings.device != "cpu":
+        digest += f":{settings.device}"
+    if settings.passages.most > 1:
+        digest += f":{settings.passages.most}/{settings.passages.overlap}"
+    return digest
 
 
 def warm_up(encoder: PairEncoder, lanes: Lanes) -> bool:

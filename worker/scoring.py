@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 import structlog
@@ -29,15 +30,17 @@ class PairRequest:
 
 @dataclass(frozen=True)
 class Flight:
-    """A pair that is being scored, and where its logit will stand."""
+    """A pair that is being scored, and where the logits of its passages will stand."""
 
     logits: Scoring
-    position: int
+    start: int
+    end: int
     truncated: bool
 
     def land(self) -> Score | None:
         """Wait for the score; None when the pair could not be scored, even alone."""
-        logit = float(self.logits.result()[self.position])
+        # The best passage counts; the maximum of NaN is NaN.
+        logit = float(self.logits.result()[self.start : self.end].max())
         return Score(logit, self.truncated) if np.isfinite(logit) else None
 
 
@@ -94,7 +97,7 @@ class PairScorer:
         cached = self._look_up(keys)
         flights, missing = self._in_flight(keys, cached)
         bad: dict[int, BadRecordError] = {}
-        pairs: dict[PairKey, EncodedPair] = {}
+        pairs: dict[PairKey, list[EncodedPair]] = {}
         for number, request in enumerate(requests):
             try:
                 pairs.update(self._encode(request, keys[number], missing))
@@ -104,10 +107,12 @@ class PairScorer:
                 # Nobody knows a text that does this; if there is one, it must fail alone.
                 log.exception("a query's pairs could not be tokenised")
                 bad[number] = BadRecordError(f"could not be tokenised: {type(error).__name__}")
-        logits = self._lanes.submit(list(pairs.values()))
+        flat = [passage for passages in pairs.values() for passage in passages]
+        logits = self._lanes.submit(flat)
+        ends = accumulate(len(passages) for passages in pairs.values())
         own = {
-            key: Flight(logits, position, pair.truncated)
-            for position, (key, pair) in enumerate(pairs.items())
+            key: Flight(logits, end - len(passages), end, passages[0].truncated)
+            for end, (key, passages) in zip(ends, pairs.items(), strict=True)
         }
         self._flights.update(own)
         return PendingScores(
@@ -117,7 +122,7 @@ class PairScorer:
             own=list(own),
             bad=bad,
             logits=logits,
-            tokens=sum(len(pair.ids) for pair in pairs.values()),
+            tokens=sum(len(passage.ids) for passage in flat),
         )
 
     def finish(self, pending: PendingScores) -> Scores:
@@ -165,7 +170,7 @@ class PairScorer:
 
     def _encode(
         self, request: PairRequest, keys: Sequence[PairKey], missing: set[PairKey]
-    ) -> dict[PairKey, EncodedPair]:
+    ) -> dict[PairKey, list[EncodedPair]]:
         todo = {
             key: document
             for key, document in zip(keys, request.documents, strict=True)
@@ -174,7 +179,8 @@ class PairScorer:
         if not todo:
             return {}
         query = self._encoder.encode_query(request.query)
-        return dict(zip(todo, self._encoder.encode(query, list(todo.values())), strict=True))
+        passages = self._encoder.encode_passages(query, list(todo.values()))
+        return dict(zip(todo, passages, strict=True))
 
     def _forget(self, keys: Sequence[PairKey]) -> None:
         for key in keys:

@@ -247,6 +247,19 @@ class ChallengerSettings(Section):
     )
 
 
+class PassageSettings(Section):
+    """Long documents; for models that read few tokens. Costs a pair for each passage."""
+
+    most: Positive = Field(
+        1,
+        description="A document is scored as at most so many passages of the model's length, and "
+        "its best passage counts. 1: only what fits into one is read.",
+    )
+    overlap: Annotated[int, Field(ge=0)] = Field(
+        32, description="Tokens that a passage shares with the next; at most half of it."
+    )
+
+
 class CascadeSettings(Section):
     """Cheaper scores decide which candidates the model scores; see docs/performance.md."""
 
@@ -341,6 +354,7 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     overload: OverloadSettings = OverloadSettings()
     challenger: ChallengerSettings = ChallengerSettings()
+    passages: PassageSettings = PassageSettings()
     cascade: CascadeSettings = CascadeSettings()
     feedback: FeedbackSettings = FeedbackSettings()
     http: HttpSettings = HttpSettings()
