@@ -179,7 +179,11 @@ def _judged(
         if not hits or not np.isfinite(logits).all():
             continue
         retrieval = [hit.score for hit in hits]
-        evidence = logits if fusion is None else fuse(fusion, logits, retrieval)
+        evidence = (
+            logits
+            if fusion is None
+            else fuse(fusion, logits, retrieval, [hit.text for hit in hits])
+        )
         place = np.empty(len(hits), dtype=np.intp)
         place[np.argsort(-np.asarray(evidence), kind="stable")] = np.arange(len(hits))
         grades = collection.judgements[name]

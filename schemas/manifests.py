@@ -86,13 +86,22 @@ class Verification(ManifestPart):
 class Fusion(ManifestPart):
     """How the logit and the index's retrieval score become one evidence, in log-odds.
 
-    `logit_scale * logit + retrieval_weight * retrieval_score + bias`, learnt on development sets
-    for the scores of one embedding model, and of no use for any other's.
+    `logit_scale * heard + retrieval_weight * retrieval_score + bias`, learnt on development sets
+    for the scores of one embedding model, and of no use for any other's. `heard` is the logit; of
+    a document of more than `full_chars` characters it is
+    `center + (logit - center) * full_chars / characters`: a model knows less of longer texts than
+    it was trained on.
     """
 
     logit_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     retrieval_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     bias: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    full_chars: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Unset: all documents are heard alike."
+    )
+    center: Annotated[float, Field(allow_inf_nan=False)] = Field(
+        default=0.0, description="The logit that says nothing."
+    )
     embedder: Digest = Field(
         description="Digest of the embedding model's weights: `embedder.source.digest` of an "
         "index bundle's manifest. With any other, the logit stands alone."

@@ -1,8 +1,8 @@
 """`python -m training fuse`: how much the retrieval score counts beside the logit.
 
 1. Retrieve and score the candidates of each development query, with the engine that serves.
-2. Take the weight with the best mean gain in NDCG@10 over the retriever alone, where a loss on one
-   collection counts more than a gain on another.
+2. Take the weight (and the logit that says nothing) with the best mean gain in NDCG@10 over the
+   retriever alone, where a loss on one collection counts more than a gain on another.
 3. Bring the sum to log-odds, by logistic regression on the same pairs (Platt, 1999), so that its
    sigmoid may be read as a probability.
 4. Measure retriever, logit alone and fusion: on what was learnt on, and on what was held out.
@@ -35,7 +35,9 @@ from training.errors import TrainingError
 
 # Cosines lie within a few tenths, logits within a few units: from next to nothing to everything.
 WEIGHTS = (0.0, *(round(float(w), 3) for w in np.geomspace(0.5, 2048.0, 25)))
-# Falling below the retriever on one collection: reranking must do no harm where it is not trained.
+# Falling below the retriever on one collection by more than chance does, with a few dozen queries,
+# outweighs as much gain on others: reranking must do no harm where it was not trained.
+CHANCE = 0.01
 LOSS_COUNTS = 5.0
 
 
@@ -46,6 +48,7 @@ class Pair:
     doc_id: str
     retrieval_score: float
     logit: float
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,36 +79,57 @@ class Scored:
         return ndcg_of_many(self.judgements, [self.rankings(fusion) for fusion in fusions])
 
 
-def learn(dev: Sequence[Scored], embedder: str) -> Fusion:
+def learn(dev: Sequence[Scored], embedder: str, full_chars: int | None = None) -> Fusion:
     """Steps 2 and 3; raises TrainingError where the logit says nothing about relevance."""
-    orders = [None, *(_plain(weight, embedder) for weight in WEIGHTS)]
-    retriever, *found = zip(*(one.ndcg(orders) for one in dev), strict=True)
+    centers = _centers(dev) if full_chars else (0.0,)
+    tried = [
+        Fusion(
+            logit_scale=1.0,
+            retrieval_weight=weight,
+            full_chars=full_chars,
+            center=center,
+            embedder=embedder,
+        )
+        for center in centers
+        for weight in WEIGHTS
+    ]
+    retriever, *found = zip(*(one.ndcg([None, *tried]) for one in dev), strict=True)
     gains = np.asarray(found) - np.asarray(retriever)
-    worth = np.where(gains < 0, gains * LOSS_COUNTS, gains).mean(axis=1)
+    worth = (gains - (LOSS_COUNTS - 1) * np.maximum(0.0, -gains - CHANCE)).mean(axis=1)
+    by_center = worth.reshape(len(centers), len(WEIGHTS))
     # Neighbours count as well: with few queries, a single weight stands out by chance.
-    smooth = [float(worth[max(0, n - 1) : n + 2].mean()) for n in range(len(WEIGHTS))]
-    best = int(np.argmax(smooth))
-    scale, bias = _log_odds(dev, _plain(WEIGHTS[best], embedder))
+    padded = np.pad(by_center, ((0, 0), (1, 1)), mode="edge")
+    smooth = (padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]) / 3
+    best = tried[int(np.argmax(smooth))]
+    scale, bias = _log_odds(dev, best)
     if scale <= 0:
         raise TrainingError(
             "relevant documents don't get higher scores than others on these collections: this "
             "model can't be fused with the retriever"
         )
-    return Fusion(
-        logit_scale=round(scale, 6),
-        retrieval_weight=round(scale * WEIGHTS[best], 6),
-        bias=round(bias, 6),
-        embedder=embedder,
-        learnt_on=tuple(one.name for one in dev),
+    return best.model_copy(
+        update={
+            "logit_scale": round(scale, 6),
+            "retrieval_weight": round(scale * best.retrieval_weight, 6),
+            "bias": round(bias, 6),
+            "learnt_on": tuple(one.name for one in dev),
+        }
     )
 
 
-def _plain(weight: float, embedder: str) -> Fusion:
-    return Fusion(logit_scale=1.0, retrieval_weight=weight, embedder=embedder)
+def _centers(dev: Sequence[Scored]) -> tuple[float, ...]:
+    """Logits that might say nothing: quantiles over all candidates, from few to most below them."""
+    logits = [pair.logit for one in dev for pairs in one.candidates.values() for pair in pairs]
+    return tuple(round(float(each), 2) for each in np.quantile(logits, (0.25, 0.5, 0.75, 0.9)))
 
 
 def _fused(pairs: Sequence[Pair], fusion: Fusion) -> list[float]:
-    return fuse(fusion, [p.logit for p in pairs], [p.retrieval_score for p in pairs])
+    return fuse(
+        fusion,
+        [pair.logit for pair in pairs],
+        [pair.retrieval_score for pair in pairs],
+        [pair.text for pair in pairs],
+    )
 
 
 def _order(pairs: Sequence[Pair], fusion: Fusion | None) -> list[str]:
@@ -149,7 +173,7 @@ def score_collection(
     for query, found in hits.items():
         logits = scorer.score([(collection.queries[query], hit.text) for hit in found])
         candidates[query] = [
-            Pair(hit.doc_id, hit.score, score.logit)
+            Pair(hit.doc_id, hit.score, score.logit, hit.text)
             for hit, score in zip(found, logits, strict=True)
         ]
     console.print(f"{collection.name}: {len(candidates)} queries, {model.manifest.name}")
@@ -159,7 +183,7 @@ def score_collection(
 
 def report(scored: Scored, fusion: Fusion) -> dict[str, Any]:
     """The figures of all three orders."""
-    alone = fusion.model_copy(update={"retrieval_weight": 0.0})
+    alone = Fusion(logit_scale=1.0, retrieval_weight=0.0, embedder=fusion.embedder)
     orders = {"retriever": None, "logit_alone": alone, "fused": fusion}
     figures = {
         name: measure(scored.judgements, scored.rankings(order)) for name, order in orders.items()
@@ -183,6 +207,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         parser.add_argument(name, type=Path, nargs="+", default=[], metavar="DIR", help=text)
     parser.add_argument("--top-k", type=int, default=DEFAULT_TOP_K, help="candidates of a query")
+    parser.add_argument(
+        "--full-chars",
+        type=int,
+        metavar="N",
+        help="the logit of longer documents counts for less, in proportion; about four characters "
+        "for each token that the model was trained on (default: all count alike)",
+    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -212,7 +243,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     held = [scored[one].half(True) for one in args.learn_half] + [
         scored[one] for one in args.held_out if one not in args.learn
     ]
-    fusion = learn(dev, embedders.pop())
+    fusion = learn(dev, embedders.pop(), args.full_chars)
     if args.out is not None:
         text = json.dumps(fusion.model_dump(mode="json"), indent=2)
         (args.out / FUSION_FILE).write_text(text + "\n", encoding="utf-8")

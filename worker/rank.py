@@ -26,13 +26,15 @@ def with_retrieval(
 ) -> Sequence[Score]:
     """Return the first candidates' scores with their retrieval scores fused in, where they may be.
 
-    What is cached is the logit: fusing costs nothing, and a logit is of use without an index.
+    What is cached of a pair is its logit: fusing costs nothing, and not all lists are fused.
     """
     if fusion is None:
         return scores
     logits = [score.logit for score in scores]
-    retrieved = [candidate.retrieval_score for candidate in candidates[: len(scores)]]
-    fused = fuse(fusion, logits, retrieved)
+    scored = candidates[: len(scores)]
+    fused = fuse(
+        fusion, logits, [each.retrieval_score for each in scored], [each.text for each in scored]
+    )
     return [replace(score, logit=each) for score, each in zip(scores, fused, strict=True)]
 
 

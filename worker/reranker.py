@@ -140,7 +140,9 @@ class Reranker:
                 answer = self._interleaved(pending, number, item, answer, challenger_scores)
             outcomes.append(answer)
             if item.ranking_key is not None and len(found) == len(item.candidates) > 0:
-                complete[item.ranking_key] = _to_cache(item.candidates, found)
+                # The key holds the digests of model and index, and so what the fusion is.
+                fused = with_retrieval(self.fusion, item.candidates, found)
+                complete[item.ranking_key] = _to_cache(item.candidates, fused)
         if self.rankings is not None:
             self.rankings.put(complete)
         return outcomes
@@ -269,7 +271,7 @@ class Reranker:
         done = len(scores) + item.cut if scores else 0
         tier = _tier(item.plan, done, len(item.candidates))
         by_other = self._other(item) if len(scores) else None
-        if event.candidates is None:
+        if event.candidates is None and item.cached is None:
             fusion = self.fusion if by_other is None else by_other.fusion
             scores = with_retrieval(fusion, item.candidates, scores)
         wall, now = self.clock.now(), self.clock.monotonic()

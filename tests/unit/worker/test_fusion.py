@@ -11,9 +11,11 @@ from schemas.manifests import Fusion
 from tests.fakes.clock import FakeClock
 from tests.fakes.events import event_json, query_of
 from tests.fakes.graph import FakeGraph
-from tests.fakes.retriever import FakeRetriever
+from tests.fakes.retriever import INDEX, FakeRetriever
+from tests.fakes.store import FakeStore
 from tests.fakes.worker import Options, new_reranker
 from worker.admission import FULL, Plan
+from worker.caches import RankingCache
 from worker.rank import sigmoid
 from worker.reranker import Answer, Reranker
 
@@ -31,7 +33,9 @@ def plain() -> Iterator[Reranker]:
 
 @pytest.fixture
 def fused(plain: Reranker) -> Reranker:
-    return replace(plain, fusion=FUSION)
+    """The same scores of pairs; rankings of its own, as its bundle has another digest."""
+    rankings = RankingCache(FakeStore(), "sha256:" + "ff" * 32, INDEX.digest)
+    return replace(plain, fusion=FUSION, rankings=rankings)
 
 
 def answer(reranker: Reranker, event: bytes, plan: Plan = FULL) -> Answer:
@@ -64,8 +68,8 @@ def test_an_applications_own_scores_are_never_fused(plain: Reranker, fused: Rera
     assert answer(fused, event).ranking == answer(plain, event).ranking
 
 
-def test_caches_hold_the_logit(plain: Reranker, fused: Reranker) -> None:
-    """A ranking that one wrote is of use to the other, and comes out as if computed."""
+def test_what_caches_hold(plain: Reranker, fused: Reranker) -> None:
+    """Of pairs, to be fused again; of whole rankings, whose key names model and index, the sum."""
     event = event_json("q", QUERY)
     computed = answer(fused, event)
     cached = answer(fused, event)
@@ -89,6 +93,14 @@ def test_unscored_candidates_still_follow_in_retrieval_order(fused: Reranker) ->
 
 
 def test_scores_that_are_missing_leave_all_logits_as_they_are() -> None:
-    assert fuse(FUSION, [1.0, 2.0], [0.5, None]) == [1.0, 2.0]
-    assert fuse(FUSION, [1.0, 2.0], [0.5, 0.25]) == [17.5, 8.0]
-    assert fuse(FUSION, [], []) == []
+    assert fuse(FUSION, [1.0, 2.0], [0.5, None], ["", ""]) == [1.0, 2.0]
+    assert fuse(FUSION, [1.0, 2.0], [0.5, 0.25], ["", ""]) == [17.5, 8.0]
+    assert fuse(FUSION, [], [], []) == []
+
+
+def test_logits_of_long_documents_are_heard_less() -> None:
+    shy = FUSION.model_copy(update={"full_chars": 10, "center": -2.0})
+    texts = ["x" * length for length in (0, 10, 20, 1000)]
+    heard = [4.0, 4.0, 1.0, -1.94]
+    expected = [0.5 * each + 40 * 0.25 - 3 for each in heard]
+    assert fuse(shy, [4.0] * 4, [0.25] * 4, texts) == pytest.approx(expected)
