@@ -60,7 +60,7 @@ def write(folder: Path, stem: str, machine: Machine, tables: Sequence[Table]) ->
         "tables": {table.name: [dict(row) for row in table.rows] for table in tables},
     }
     (folder / f"{stem}.json").write_text(json.dumps(found, indent=2) + "\n")
-    lines = [_headline(machine), "", *(line for table in tables for line in markdown(table))]
+    lines = [headline(machine), "", *(line for table in tables for line in markdown(table))]
     (folder / f"{stem}.md").write_text("\n".join(lines))
 
 
@@ -72,7 +72,7 @@ def wide_console() -> Console:
 
 def show(console: Console, machine: Machine, tables: Sequence[Table]) -> None:
     """Print all tables."""
-    console.print(_headline(machine), highlight=False)
+    console.print(headline(machine), highlight=False)
     for table in tables:
         shown = RichTable(title=table.title, caption=table.note or None, title_justify="left")
         for column in table.rows[0] if table.rows else ():
@@ -94,7 +94,8 @@ def markdown(table: Table) -> list[str]:
     return [*lines, *([table.note, ""] if table.note else [])]
 
 
-def _headline(machine: Machine) -> str:
+def headline(machine: Machine) -> str:
+    """Return one line about the machine."""
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     return (
         f"{machine.cpu}, {machine.cores} cores, load {machine.load} at the start; "

@@ -8,6 +8,8 @@ import pytest
 pytest.importorskip("torch")
 
 from bench import model_families, model_quality
+from bench.engine_bundles import BenchError
+from bench.models import BEGIN, END, put_into
 from export.model_steps import Request, Summary, export_model
 from tests.unit.export.family_checkpoints import (
     QUERIES,
@@ -51,3 +53,15 @@ def test_quality_is_beside_fp32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert own["collection"] == "own"
     assert float(str(own["ratio"]).rstrip("%")) > 0
     assert isinstance(own["Kendall's tau"], float)
+
+
+def test_tables_go_between_the_marks_of_a_document(tmp_path: Path) -> None:
+    document = tmp_path / "models.md"
+    document.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    put_into(document, ["new", "", "lines", ""])
+    put_into(document, ["new", "", "lines", ""])
+    assert document.read_text() == f"before\n{BEGIN}\nnew\n\nlines\n{END}\nafter\n"
+    document.write_text("no marks")
+    with pytest.raises(BenchError, match="has no"):
+        put_into(document, [])
+    assert document.read_text() == "no marks"
