@@ -86,7 +86,7 @@ class _Update:
     threads: int
 
     def write_segments(self) -> list[IndexSegment]:
-        """Write all files but the manifest; a single segment without a folder lies at the top."""
+        """Write all files but the manifest, and return what the segments are."""
         for file in self.old.manifest.files:
             if file.startswith("embedder/"):
                 link_or_copy(self.old.path / file, self.staging / file)
@@ -94,17 +94,18 @@ class _Update:
         documents = self._read_incoming()
         segments = [*_deleted(kept, self.changes, documents), *self._embedded(documents)]
         groups = self._groups(segments)
-        made = [group for group in groups if not self._stays(group, len(kept), segments)]
-        self._check_space(sum(len(segments[place]) for group in made for place in group))
-        whole = [place for group in groups if group not in made for place in group]
-        alone = len(groups) == 1 and not any(_tombstones(segments[place]) for place in whole)
+        stay = [group for group in groups if self._stays(group, len(kept), segments)]
+        make = [group for group in groups if group not in stay]
+        self._check_space(sum(len(segments[place]) for group in make for place in group))
+        # A single segment without deleted documents lies as that of a fresh bundle does.
+        alone = len(groups) == 1 and not any(_tombstones(segments[group[0]]) for group in stay)
         written = []
         for number, group in enumerate(groups):
             prefix = "" if alone else f"segments/{number:04}/"
-            if group in made:
-                written.append(self._make([segments[place] for place in group], prefix))
-            else:
+            if group in stay:
                 written.append(self._take_over(group[0], segments[group[0]], prefix))
+            else:
+                written.append(self._make([segments[place] for place in group], prefix))
         return written
 
     def _read_incoming(self) -> Documents | None:
@@ -117,6 +118,7 @@ class _Update:
         """Give the new documents as a segment that has no index yet."""
         if not documents:
             return
+        self._check_space(len(documents))
         folder = self.staging / _INCOMING
         embedder = Embedder.open(self.old, self.threads)
         embed_into(folder, documents, embedder)
