@@ -10,6 +10,7 @@ from training.beir import load_collection
 from training.cloze import make_cloze
 from training.docstrings import docstring_passages
 from training.factbook import factbook_passages
+from training.manuals import manual_passages, package_passages
 from training.passages import Passage
 from training.wordnet import wordnet_passages
 
@@ -24,6 +25,8 @@ class SourcePaths:
 
     wordnet: Path = Path("/usr/share/wordnet")
     factbook: Path | None = None
+    manuals: Path = Path("/usr/share/man")
+    packages: Path = Path("/var/lib/dpkg/status")
 
 
 def _factbook_folder(paths: SourcePaths) -> Path:
@@ -55,6 +58,24 @@ def _docstrings(_: SourcePaths, rng: Random) -> list[Passage]:
     return docstring_passages(rng)
 
 
+def _manuals(paths: SourcePaths, rng: Random) -> list[Passage]:
+    if not (paths.manuals / "man1").is_dir():
+        raise MissingSourceError(
+            f"source 'manuals' finds no man1 in {paths.manuals}: this system has no manual pages; "
+            "leave the source out of the recipe"
+        )
+    return manual_passages(paths.manuals, rng)
+
+
+def _packages(paths: SourcePaths, _: Random) -> list[Passage]:
+    if not paths.packages.is_file():
+        raise MissingSourceError(
+            f"source 'packages' finds no {paths.packages}: this system is not Debian's kind; "
+            "leave the source out of the recipe"
+        )
+    return package_passages(paths.packages)
+
+
 def _cloze(paths: SourcePaths, rng: Random) -> list[Passage]:
     """Factoid questions made from statements: the factbook's and TREC QA train's sentences."""
     texts = [p.text for p in factbook_passages(_factbook_folder(paths), rng) if not p.queries]
@@ -72,5 +93,7 @@ PASSAGE_SOURCES: dict[str, Callable[[SourcePaths, Random], list[Passage]]] = {
     "wordnet": _wordnet,
     "factbook": _factbook,
     "cloze": _cloze,
+    "manuals": _manuals,
+    "packages": _packages,
 }
 JUDGED_SOURCES = {"trecqa": "trecqa/train"}

@@ -1,0 +1,94 @@
+"""Manual pages and package descriptions as passages."""
+
+import gzip
+from pathlib import Path
+from random import Random
+
+from training.manuals import manual_passages, package_passages, split_off
+from training.roff import paragraphs, plain
+from training.sources import PASSAGE_SOURCES
+
+SENTENCES = [
+    f"Sentence number {word} says what the option {word} does to each of the files."
+    for word in ("one", "two", "three", "four", "five")
+]
+PAGE = rf"""'\" t
+.TH READ 1
+.SH NAME
+read \- show a file line by line
+.SH SYNOPSIS
+.B read
+[\fIoption\fR]
+.SH DESCRIPTION
+.B read
+opens \fIeach file\fP and \(lqreads\(rq it.
+{" ".join(SENTENCES)}
+.nf
+  a listing that is no prose
+.fi
+.PP
+Another paragraph, with \-\-all of it.
+.SH "SEE ALSO"
+.BR open (2)
+"""
+
+
+def test_a_page_is_read_section_by_section() -> None:
+    found = list(paragraphs(PAGE))
+    assert found[0] == ("Name", "read - show a file line by line")
+    assert found[2][0] == "Description"
+    assert found[2][1].startswith("read opens each file and reads it. Sentence number one")
+    assert found[3] == ("Description", "Another paragraph, with --all of it.")
+    assert not any("listing" in text for _, text in found)
+
+
+def test_escapes_become_what_they_show() -> None:
+    assert plain(r"\fBbold\fR and \-\-flag, don\(aqt") == "bold and --flag, don't"
+    assert plain(r"back\e slash\&.") == r"back\ slash."
+
+
+def write_page(folder: Path, name: str, text: str) -> None:
+    (folder / "man1").mkdir(parents=True, exist_ok=True)
+    body = text.encode() + b'\n.\\" ' + Random(name).randbytes(1000).hex().encode()
+    (folder / "man1" / f"{name}.1.gz").write_bytes(gzip.compress(body))
+
+
+def test_a_purpose_asks_for_its_description(tmp_path: Path) -> None:
+    write_page(tmp_path, "read", PAGE)
+    (passage,) = manual_passages(tmp_path, Random(1))
+    assert passage.source == "manuals"
+    assert "show a file line by line" in passage.queries[0]
+    assert "number three" in passage.text
+    assert "open (2)" not in passage.text
+
+
+def test_one_tool_does_not_drown_the_others(tmp_path: Path) -> None:
+    for number in range(50):
+        write_page(tmp_path, f"cloud-{number}", PAGE.replace("Sentence", f"Word {number}"))
+    write_page(tmp_path, "read", PAGE)
+    found = manual_passages(tmp_path, Random(1))
+    assert len(found) == 31
+    assert found == manual_passages(tmp_path, Random(1))
+
+
+def test_a_sentence_asks_for_the_rest() -> None:
+    parts = split_off(" ".join(SENTENCES), Random(1))
+    assert parts is not None
+    assert parts[0] in SENTENCES
+    assert parts[0] not in parts[1]
+    assert len(parts[1].split()) == 4 * len(SENTENCES[0].split())
+    assert split_off("One sentence only.", Random(1)) is None
+
+
+def test_short_descriptions_ask_for_long_ones(tmp_path: Path) -> None:
+    status = tmp_path / "status"
+    long = "\n ".join(["many words about what it is good for"] * 5)
+    status.write_text(
+        f"Package: a\nDescription: reads lines\n {long}\n .\n more\nHomepage: h\n\n"
+        "Package: b\nDescription: too little\n short\n\nPackage: c\nVersion: 1\n"
+    )
+    (passage,) = package_passages(status)
+    assert passage.queries == ("reads lines",)
+    assert passage.text.endswith("good for more")
+    assert "\n" not in passage.text
+    assert {"manuals", "packages"} <= PASSAGE_SOURCES.keys()
