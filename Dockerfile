@@ -24,6 +24,8 @@ RUN uv venv /opt/venv && \
     uv pip install --python /opt/venv/bin/python -c requirements.lock ".[${EXTRAS}]"
 
 FROM build AS build-export
+# With --build-arg UV_TORCH_BACKEND=cpu torch comes from its own index, without 3.4 GB for GPUs.
+ARG UV_TORCH_BACKEND
 RUN uv venv /opt/venv && \
     uv pip install --python /opt/venv/bin/python -c requirements.lock ".[cpu,export,s3]"
 
