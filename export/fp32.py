@@ -59,11 +59,63 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
         options.log_severity_level = 3
         ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         simple = onnx.load(options.optimized_model_filepath)
+    _sum_tokens_apart(simple)
     used = {node.domain for node in simple.graph.node} | {""}
     opsets = [opset for opset in simple.opset_import if opset.domain in used]
     del simple.opset_import[:]
     simple.opset_import.extend(opsets)
     return simple
+
+
+def _sum_tokens_apart(model: onnx.ModelProto) -> None:
+    """Make sums over tokens, float [batch, tokens, hidden], products with a row of ones.
+
+    Mean pooling has them. The runtime adds up in another order where the batch has one row, so
+    that a pair would score otherwise alone.
+    """
+    inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
+    ranks = {
+        value.name: len(value.type.tensor_type.shape.dim)
+        for value in inferred
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT
+    }
+    axes = {tensor.name: tensor for tensor in model.graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        over = axes.get(node.input[1]) if len(node.input) > 1 else None
+        if (
+            node.op_type == "ReduceSum"
+            and ranks.get(node.input[0]) == 3
+            and over is not None
+            and numpy_helper.to_array(over).tolist() == [1]
+        ):
+            nodes += _product_with_ones(model, node)
+        else:
+            nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def _product_with_ones(model: onnx.ModelProto, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """Return nodes with the output of a ReduceSum over the middle axis."""
+    value, result = node.input[0], node.output[0]
+    name = f"{result}/ones"
+    for what, constant in (
+        ("one", np.ones((1, 1, 1), dtype=np.float32)),
+        ("front", np.asarray([1, 1], dtype=np.int64)),
+        ("axis", np.asarray([1], dtype=np.int64)),
+    ):
+        model.graph.initializer.append(numpy_helper.from_array(constant, f"{name}/{what}"))
+    product = result if helper.get_node_attr_value(node, "keepdims") else f"{name}/product"
+    nodes = [
+        helper.make_node("Shape", [value], [f"{name}/tokens"], start=1, end=2),
+        helper.make_node("Concat", [f"{name}/front", f"{name}/tokens"], [f"{name}/shape"], axis=0),
+        helper.make_node("Expand", [f"{name}/one", f"{name}/shape"], [name]),
+        helper.make_node("MatMul", [name, value], [product]),
+    ]
+    if product != result:
+        nodes.append(helper.make_node("Squeeze", [product, f"{name}/axis"], [result]))
+    return nodes
 
 
 def with_flat_output(model: onnx.ModelProto) -> onnx.ModelProto:

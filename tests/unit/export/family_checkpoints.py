@@ -101,6 +101,7 @@ def _sizes(family: str, tokenizer: Any) -> dict[str, Any]:
             "num_hidden_layers": 4,
             "global_attn_every_n_layers": 3,
             "local_attention": 16,
+            "classifier_pooling": "mean",
             "reference_compile": False,
             **{f"{name}_token_id": tokenizer.cls_token_id for name in ("bos", "eos", "cls", "sep")},
         },
