@@ -26,7 +26,7 @@ from tests.fakes.worker import (
     step_until,
 )
 from worker.errors import CommitAbortedError, FatalError, FencedError, TransientError, WorkerError
-from worker.loop import BACKOFF_MAX_S, IDLE_POLL_S
+from worker.loop import BACKOFF_FIRST_S, BACKOFF_MAX_S, IDLE_POLL_S
 from worker.records import Partition
 from worker.settings import BatchSettings
 
@@ -180,16 +180,15 @@ def test_success_ends_the_growth_of_back_offs(cluster: MemoryCluster, start: Sta
         assert cluster.clock.monotonic() - began < 2.0
 
 
-def test_back_offs_have_jitter(cluster: MemoryCluster, start: Start) -> None:
-    ask(cluster, 1)
-    worker = start()
+def test_back_offs_have_jitter(start: Start) -> None:
+    """First ones, which all have the same limit: workers that failed together come back apart."""
     delays = set()
-    worker.broker.commit_errors.extend([CommitAbortedError("on demand")] * 5)
-    while worker.broker.commit_errors:
-        left = len(worker.broker.commit_errors)
-        worker.step_until(lambda left=left: len(worker.broker.commit_errors) < left)  # type: ignore[misc]
-        delays.add(worker.loop._resume_at_s - cluster.clock.monotonic())
-    assert len(delays) == 5
+    for _ in range(20):
+        loop = start().loop
+        loop._back_off(TransientError("on demand"))
+        delays.add(loop._resume_at_s - loop._parts.clock.monotonic())
+    assert len(delays) == 20
+    assert max(delays) <= BACKOFF_FIRST_S
 
 
 @pytest.mark.usefixtures("no_jitter")
