@@ -64,6 +64,10 @@ class Texts:
             for question in self.natural(count, candidates)
         ]
 
+    def lengthened(self) -> Sequence[str]:
+        """Return all passages, each with those behind it added, to about 300 tokens."""
+        return [self._lengthened(place) for place in range(len(self.passages))]
+
     def _queries(self, count: int) -> Sequence[str]:
         return [self.queries[number % len(self.queries)] for number in range(count)]
 

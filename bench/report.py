@@ -58,6 +58,8 @@ def write(folder: Path, stem: str, machine: Machine, tables: Sequence[Table]) ->
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "machine": asdict(machine),
         "tables": {table.name: [dict(row) for row in table.rows] for table in tables},
+        "titles": {table.name: table.title for table in tables},
+        "notes": {table.name: table.note for table in tables},
     }
     (folder / f"{stem}.json").write_text(json.dumps(found, indent=2) + "\n")
     lines = [headline(machine), "", *(line for table in tables for line in markdown(table))]

@@ -46,9 +46,7 @@ class Comparison:
             for when, field in memory.items()
         ]
         times = round(self.service.memory_mib("VmHWM") / fp32_mib, 2)
-        rows.append(
-            {"what": f"... times the fp32 model's file ({fp32_mib:.0f} MiB)", "value": times}
-        )
+        rows.append({"what": "... times the fp32 model's file", "value": times})
         note = (
             f"{self._engine.lanes.count} lanes, int8, {len(questions)} questions of "
             f"{len(questions[0].documents)} candidates; median (least-most)"
