@@ -89,7 +89,11 @@ def pad(pairs: Sequence[EncodedPair], pad_token_id: int, token_types: bool) -> d
 
 def trained_weights(model: torch.nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return those of `state` that training changes, on the CPU, each with memory of its own."""
-    names = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    names = {
+        name.replace("_fsdp_wrapped_module.", "")
+        for name, weight in model.named_parameters()
+        if weight.requires_grad
+    }
     return {
         name: weight.detach().cpu().contiguous().clone()
         for name, weight in state.items()

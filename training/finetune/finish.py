@@ -1,6 +1,7 @@
 """The end of a training: the best weights become a checkpoint that export takes."""
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from training.plan_model import TrainPlan
 from training.run_folder import sync, write_done, write_json
 
 ADAPTER = "adapter"
+BASE = "base"
 HISTORY = "history.json"
 
 
@@ -32,35 +34,37 @@ def lora_config(plan: TrainPlan, start: starts.Start) -> LoraConfig:
     )
 
 
-def finish(  # noqa: PLR0913, PLR0917 - what goes into the folder
-    plan: TrainPlan,
-    start: starts.Start,
-    model: EngineCrossEncoder,
-    work: Path,
-    final: Path,
-    inputs: dict[str, str],
-    summary: dict[str, Any],
-    history: list[dict[str, float]],
-    fusion: Fusion | None,
-) -> None:
+@dataclass(frozen=True)
+class Finished:
+    """What goes into the folder; `model` has the best weights."""
+
+    plan: TrainPlan
+    start: starts.Start
+    model: EngineCrossEncoder
+    summary: dict[str, Any]
+    history: list[dict[str, float]]
+    fusion: Fusion | None
+
+
+def finish(made: Finished, work: Path, final: Path, inputs: dict[str, str]) -> None:
     """Write the merged checkpoint, with the adapter beside it, and rename it to `final`."""
     out = work / "finished"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
-    if plan.method == "lora":
-        _save_adapter(plan, start, model, out / ADAPTER)
+    if made.plan.method == "lora":
+        _save_adapter(made.plan, made.start, made.model, out / ADAPTER)
         # Loaded as export loads it: what is served is what these files hold.
-        checkpoint, _ = starts.find(str(work / "base"), None)
+        checkpoint, _ = starts.find(str(work / BASE), None)
         load_merged(checkpoint, open_adapter(out / ADAPTER)).save_pretrained(out)
     else:
-        assert model.transformers_model is not None, "the encoder was opened"
-        model.transformers_model.save_pretrained(out)
-    start.tokenizer.save_pretrained(out)
-    write_json(out / HISTORY, history)
-    if fusion is not None:
-        write_json(out / FUSION_FILE, fusion.model_dump(mode="json"))
-    summary["model"] = starts.digest_of_weights(out)
-    write_done(out, inputs, summary)
+        assert made.model.transformers_model is not None, "the encoder was opened"
+        made.model.transformers_model.save_pretrained(out)
+    made.start.tokenizer.save_pretrained(out)
+    write_json(out / HISTORY, made.history)
+    if made.fusion is not None:
+        write_json(out / FUSION_FILE, made.fusion.model_dump(mode="json"))
+    made.summary["model"] = starts.digest_of_weights(out)
+    write_done(out, inputs, made.summary)
     sync(out)
     shutil.rmtree(final, ignore_errors=True)
     out.replace(final)

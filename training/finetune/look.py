@@ -1,7 +1,7 @@
 """The look at the dev split: how well the model ranks queries that it isn't trained on."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sentence_transformers.base.evaluation import BaseEvaluator
@@ -45,11 +45,15 @@ class DevLook(BaseEvaluator):
         return {MEASURE: measure(judgements, rankings)[MEASURE]}
 
 
-def look_before(model: EngineCrossEncoder, look: DevLook, file: Path) -> float:
+def look_before(open_model: Callable[[], EngineCrossEncoder], look: DevLook, file: Path) -> float:
     """Look before the first step, and keep what was seen for a run that goes on."""
     if not file.is_file():
         with progress(f"Looking at {len(look.queries):,} dev queries"):
-            write_json(file, look(model)[MEASURE])
-    before: float = json.loads(file.read_text(encoding="utf-8"))
-    console.print(f"step 0: dev {MEASURE} {before:.4f}", highlight=False, soft_wrap=True)
+            write_json(file, look(open_model())[MEASURE])
+        console.print(
+            f"step 0: dev {MEASURE} {json.loads(file.read_bytes()):.4f}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    before: float = json.loads(file.read_bytes())
     return before

@@ -15,6 +15,7 @@ from export.pair_template import derive_template, load_tokenizer, prove_template
 from schemas.manifests import Source
 from training.finetune.errors import FinetuneError
 from training.plan_model import DEFAULT_MODEL
+from training.run_folder import written_beside
 
 # Of the linear layers of each family, those of attention and of the feed-forward part.
 _BERT = ("query", "key", "value", "dense")
@@ -113,9 +114,12 @@ def pair_encoder(start: Start, max_tokens: int, tokenizer_json: Path) -> PairEnc
 
 
 def write(start: Start, folder: Path) -> None:
-    """Write the checkpoint as Hugging Face's libraries read it."""
-    start.network.save_pretrained(folder)
-    start.tokenizer.save_pretrained(folder)
+    """Write the checkpoint as Hugging Face's libraries read it, whole, unless it is there."""
+    if folder.is_dir():
+        return
+    with written_beside(folder) as beside:
+        start.network.save_pretrained(beside)
+        start.tokenizer.save_pretrained(beside)
 
 
 def digest_of_weights(folder: Path) -> str:

@@ -16,11 +16,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from datasets import Dataset
 from transformers import EarlyStoppingCallback, PrinterCallback, set_seed
 from transformers.utils import logging as transformers_logging
 
 from engine.bundles import open_index, sha256_of
+from engine.pairs import PairEncoder
 from export.bars import Advance, progress
 from schemas.manifests import IndexManifest, canonical_json
 from training.console import console
@@ -29,13 +31,19 @@ from training.finetune.collate import DrawCollator, Scores
 from training.finetune.draws import Draws
 from training.finetune.encoder import EngineCrossEncoder
 from training.finetune.errors import DiskFullError, LabelsError, is_disk_full
-from training.finetune.finish import finish, lora_config
+from training.finetune.finish import BASE, Finished, finish, lora_config
 from training.finetune.fused import learn_fusion
 from training.finetune.lessons import Lessons, find_lessons
 from training.finetune.look import MEASURE, DevLook, look_before
 from training.finetune.objective import LOSSES
 from training.finetune.teacher import teach
-from training.finetune.trainer import Reporter, Trainer, arguments, last_whole_checkpoint
+from training.finetune.trainer import (
+    Reporter,
+    Trainer,
+    arguments,
+    last_whole_checkpoint,
+    load_trained,
+)
 from training.plan_model import DEFAULT_MODEL, DISTILLATIONS, TrainPlan
 from training.run_folder import digest_of, read_done
 
@@ -51,8 +59,9 @@ class _Setup:
     """All that a training is made of."""
 
     plan: TrainPlan
+    start: starts.Start
+    encoder: PairEncoder
     lessons: Lessons
-    model: EngineCrossEncoder
     work: Path
     teacher: Scores | None
 
@@ -63,19 +72,44 @@ class _Setup:
 
     @property
     def steps(self) -> int:
-        needed = -(-len(self.draws) // self.plan.queries_per_batch)
-        return min(needed, self.plan.max_steps or needed)
+        needed = -(-len(self.draws) // (self.plan.queries_per_batch * PartialState().num_processes))
+        return min(int(needed), self.plan.max_steps or int(needed))
 
-    def trainer(self, look: DevLook, advance: Advance) -> Trainer:
+    @property
+    def look(self) -> DevLook:
+        return DevLook(self.lessons.dev, self.plan.dev_documents)
+
+    @property
+    def before(self) -> float:
+        return self.look_before()
+
+    @property
+    def checkpoint(self) -> str | None:
+        found = last_whole_checkpoint(self.work)
+        return str(found) if found else None
+
+    def look_before(self) -> float:
+        return look_before(self.open_model, self.look, self.work / "before.json")
+
+    def open_model(self) -> EngineCrossEncoder:
+        """Open the base with a new adapter, the same one each time."""
+        set_seed(self.plan.seed)
+        model: EngineCrossEncoder = EngineCrossEncoder.open(self.work / BASE, self.encoder)
+        if self.plan.method == "lora":
+            model.add_adapter(lora_config(self.plan, self.start))
+        return model
+
+    def trainer(self, advance: Advance) -> Trainer:
         shape, make_loss = LOSSES[self.plan.loss]
+        model = self.open_model()
         trainer: Trainer = Trainer(
-            model=self.model,
+            model=model,
             args=arguments(self.plan, self.work, self.steps),
             train_dataset=Dataset.from_dict({"draw": self.draws.order()}),
-            evaluator=look,
-            loss=make_loss(self.model),
+            evaluator=self.look,
+            loss=make_loss(model),
             data_collator=DrawCollator(
-                preprocess_fn=self.model.preprocess,
+                preprocess_fn=model.preprocess,
                 draws=self.draws,
                 shape=shape,
                 teacher=self.teacher,
@@ -102,7 +136,6 @@ def train(plan: TrainPlan, run: Path, index_bundle: Path | None = None) -> dict[
         return done
     work = run / WORK
     with _disk_full_said(work):
-        _prepare(work, inputs)
         return _train(plan, run, work, inputs, index.manifest if index else None)
 
 
@@ -138,45 +171,52 @@ def _train(
 ) -> dict[str, Any]:
     began = time.monotonic()
     set_seed(plan.seed)
-    with progress("Loading the base"):
-        start = starts.load(plan.base, plan.adapter, plan.keep_layers)
-        encoder = starts.pair_encoder(start, plan.max_tokens, work / "tokenizer.json")
-    lessons = find_lessons(run / LABELS, encoder)
-    starts.write(start, work / "base")
-    teacher = teach(plan, lessons.train, work) if plan.loss in DISTILLATIONS else None
-    model = EngineCrossEncoder.open(work / "base", encoder)
-    if plan.method == "lora":
-        model.add_adapter(lora_config(plan, start))
-    look = DevLook(lessons.dev, plan.dev_documents)
-    before = look_before(model, look, work / "before.json")
-    setup = _Setup(plan, lessons, model, work, teacher)
+    # Of several processes the first writes the files that all of them read.
+    with PartialState().main_process_first():
+        _prepare(work, inputs)
+        setup = _set_up(plan, run / LABELS, work)
+    before = setup.before
     with progress("Training", setup.steps) as advance:
-        trainer = setup.trainer(look, advance)
-        checkpoint = last_whole_checkpoint(work)
-        if checkpoint:
-            console.print(f"going on from {checkpoint.name}", highlight=False, soft_wrap=True)
+        trainer = setup.trainer(advance)
         with warnings.catch_warnings():
             # Checkpoints are told apart by their number, where files' times are too coarse.
             warnings.filterwarnings("ignore", message="mtime may not be reliable")
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            trainer.train(resume_from_checkpoint=setup.checkpoint)
     state = trainer.state
-    best = state.best_model_checkpoint
+    assert state.best_model_checkpoint is not None, "there was a look, and each has a checkpoint"
+    best = Path(state.best_model_checkpoint)
+    lessons = setup.lessons
     summary = {
-        "base": start.base.model_dump(),
+        "base": setup.start.base.model_dump(),
         "queries": {"train": len(lessons.train), "dev": len(lessons.dev)},
         "dev": {"measure": MEASURE, "before": before, "after": state.best_metric},
-        "steps": {
-            "trained": state.global_step,
-            "best": int(Path(best).name.split("-")[1]) if best else state.global_step,
-        },
+        "steps": {"trained": state.global_step, "best": int(best.name.split("-")[1])},
         "seconds": round(time.monotonic() - began, 1),
         "tools": {name: version(name) for name in _TOOLS},
     }
-    fusion = learn_fusion(model, lessons.dev, index) if index else None
-    summary["fusion"] = fusion.model_dump(mode="json") if fusion else None
     if trainer.is_world_process_zero():
-        finish(plan, start, model, work, run / MODEL, inputs, summary, state.log_history, fusion)
+        model = setup.open_model()  # a whole one: the trained one may be spread over processes
+        load_trained(model, best)
+        fusion = learn_fusion(model, lessons.dev, index) if index else None
+        summary["fusion"] = fusion.model_dump(mode="json") if fusion else None
+        made = Finished(plan, setup.start, model, summary, state.log_history, fusion)
+        finish(made, work, run / MODEL, inputs)
     return summary
+
+
+def _set_up(plan: TrainPlan, labels: Path, work: Path) -> _Setup:
+    with progress("Loading the base"):
+        start = starts.load(plan.base, plan.adapter, plan.keep_layers)
+        encoder = starts.pair_encoder(start, plan.max_tokens, work / "tokenizer.json")
+        starts.write(start, work / BASE)
+    lessons = find_lessons(labels, encoder)
+    teacher = teach(plan, lessons.train, work) if plan.loss in DISTILLATIONS else None
+    setup = _Setup(plan, start, encoder, lessons, work, teacher)
+    setup.look_before()
+    checkpoint = last_whole_checkpoint(work)
+    if checkpoint:
+        console.print(f"going on from {checkpoint.name}", highlight=False, soft_wrap=True)
+    return setup
 
 
 @contextmanager

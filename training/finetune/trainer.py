@@ -83,10 +83,17 @@ class Trainer(CrossEncoderTrainer):
         state = self.model.state_dict() if state_dict is None else state_dict
         save_file(trained_weights(self.model, state), folder / WEIGHTS)
 
+    def _load_best_model(self) -> None:
+        """Leave it on disk: the end of the training reads it, also where this one is sharded."""
+
     def _load_from_checkpoint(self, checkpoint_path: str, model: Any = None) -> None:  # noqa: ARG002
-        weights = load_file(Path(checkpoint_path) / WEIGHTS)
-        _, unexpected = self.model.load_state_dict(weights, strict=False)
-        assert not unexpected, "the checkpoint is of another model"
+        load_trained(self.model, Path(checkpoint_path))
+
+
+def load_trained(model: torch.nn.Module, checkpoint: Path) -> None:
+    """Put a checkpoint's weights into the model; what isn't trained stays."""
+    _, unexpected = model.load_state_dict(load_file(checkpoint / WEIGHTS), strict=False)
+    assert not unexpected, "the checkpoint is of another model"
 
 
 class Reporter(TrainerCallback):
