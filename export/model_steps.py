@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
@@ -99,9 +99,9 @@ class Loaded:
 def export_model(request: Request) -> Summary:
     """Write a model bundle; raises ExportError, and then `out` is as it was."""
     begun = time.monotonic()
-    replace = request.replace or request.force
+    may_replace = request.replace or request.force
     with (
-        staging_beside(request.out, force=replace) as staging,
+        staging_beside(request.out, force=may_replace) as staging,
         tempfile.TemporaryDirectory() as scratch,
     ):
         data, pairs = _read_pairs(request)
@@ -109,19 +109,21 @@ def export_model(request: Request) -> Summary:
         template = _write_tokenizer(loaded, request.max_tokens, staging / TOKENIZER_FILE)
         encoder = PairEncoder.load(staging / TOKENIZER_FILE, template)
         maker = _Maker(loaded, encoder, fitting(encoder, pairs), Path(scratch), request.force)
-        made = maker.make(request.precision, readable(encoder, data))
+        made = maker.make(request.precision, data)
         save(made.model, staging / MODEL_FILE)
         manifest = _describe(request, loaded, template, made)
-        seal(staging, manifest, request.out, force=replace)
+        seal(staging, manifest, request.out, force=may_replace)
     bundle = open_model(request.out)
     seconds = time.monotonic() - begun
     return Summary(request.out, bundle.digest, bundle.manifest, made, seconds)
 
 
-def _read_pairs(request: Request) -> tuple[EvaluationSet, CalibrationPairs]:
+def _read_pairs(request: Request) -> tuple[EvaluationSet | None, CalibrationPairs]:
     """Read what judges and what calibrates: of one folder for both, every other query each."""
     both = request.data is not None and request.data == request.calibration
-    data = load_evaluation_set(request.data, half=1 if both else None)
+    data = None
+    if request.precision != "fp32":
+        data = load_evaluation_set(request.data, half=1 if both else None)
     return data, load_calibration(request.calibration, half=0 if both else None)
 
 
@@ -160,24 +162,27 @@ class _Maker:
     scratch: Path
     force: bool
 
-    def make(self, precision: Precision, data: EvaluationSet) -> Made:
-        """Return the first graph that passes; raises VerificationError, GateError."""
+    def make(self, precision: Precision, data: EvaluationSet | None) -> Made:
+        """Return the first graph that passes, or with `force` the first of all.
+
+        `data` None makes fp32. Raises VerificationError, GateError.
+        """
         compared = encode_pairs(self.encoder, self.pairs.judge)
         family, network = self.loaded.family, self.loaded.network
         with progress("Writing the fp32 graph and checking it against the model"):
             # GPUs know the standard operators best; they decide what runs in fp16.
             fp32 = family.plain_graph(network) if precision == "fp16" else family.graph(network)
-            bench = self._bench(fp32)
-            graph = bench.open(fp32.model)
-            difference = check_against_torch(network, graph, compared)
+            graph = self._bench(fp32).open(fp32.model)
             made = Made(
                 fp32.model,
                 fp32.recipe,
                 fp32.disabled_optimizers,
-                difference,
+                check_against_torch(network, graph, compared),
                 check_batches(graph, compared),
             )
-        return made if precision == "fp32" else self._smaller(precision, data, fp32, made)
+        if data is None:
+            return made
+        return self._smaller(precision, readable(self.encoder, data), fp32, made)
 
     def _smaller(
         self, precision: Precision, data: EvaluationSet, fp32: Fp32Graph, reference: Made
@@ -186,31 +191,39 @@ class _Maker:
         measured = encode_pairs(self.encoder, self.pairs.measure)
         measured += babble(self.encoder.tokenizer, self.encoder.template)
         bench = self._bench(fp32)
+        attempts, first, last = self._try(precision, data, Kitchen(fp32, measured, compared, bench))
+        if not attempts[-1].passed and not self.force:
+            raise gate.refuse(attempts, precision, data)
+        # By force the first recipe is written: the one that was asked for.
+        chosen, best = (attempts[-1], last) if attempts[-1].passed else (attempts[0], first)
+        return replace(
+            reference,
+            model=best.model,
+            recipe=best.recipe,
+            rows_checked=check_batches(bench.open(best.model), compared),
+            attempts=attempts,
+            verification=gate.for_manifest(attempts, chosen, precision, data),
+        )
+
+    def _try(
+        self, precision: Precision, data: EvaluationSet, kitchen: Kitchen
+    ) -> tuple[tuple[Attempt, ...], Candidate, Candidate]:
+        """Judge candidates until one passes; return all attempts, the first and the last graph."""
+        bench = kitchen.bench
         asked = encode_pairs(self.encoder, data.pairs)
         with progress("Judging fp32"):
-            expected = score_all(bench.open(fp32.model), asked)
-        attempts: list[tuple[Attempt, Candidate]] = []
-        for candidate in Kitchen(fp32, measured, compared, bench).candidates(precision):
+            expected = score_all(bench.open(kitchen.fp32.model), asked)
+        attempts: list[Attempt] = []
+        candidates: list[Candidate] = []
+        for candidate in kitchen.candidates(precision):
             with progress(f"Judging {candidate.recipe}"):
                 logits = score_all(bench.open(candidate.model), asked)
                 figures = gate.compare(data, expected, logits)
-            attempts.append((gate.judge(candidate.recipe, precision, figures), candidate))
-            if attempts[-1][0].passed:
+            attempts.append(gate.judge(candidate.recipe, precision, figures))
+            candidates = [*candidates[:1], candidate]  # the others are large, and not needed
+            if attempts[-1].passed:
                 break
-        tried = tuple(attempt for attempt, _ in attempts)
-        if not tried[-1].passed and not self.force:
-            raise gate.refuse(tried, precision, data)
-        # By force the first recipe is written: the one that was asked for.
-        chosen, best = attempts[-1] if tried[-1].passed else attempts[0]
-        return Made(
-            best.model,
-            best.recipe,
-            fp32.disabled_optimizers,
-            reference.fp32_difference,
-            check_batches(bench.open(best.model), compared),
-            tried,
-            gate.for_manifest(tried, chosen, precision, data),
-        )
+        return tuple(attempts), candidates[0], candidates[-1]
 
     def _bench(self, fp32: Fp32Graph) -> Workbench:
         token_types = self.encoder.template.token_types
