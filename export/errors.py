@@ -5,8 +5,8 @@ ExportError
 ├── UnsupportedPrecisionError   this precision isn't made for this family
 ├── CalibrationError       the calibration pairs are unusable
 ├── TargetExistsError           the output folder is there already
-├── VerificationError     the graph that was made does not compute what it should
-└── GateError             the quantized model ranks worse than it may
+└── VerificationError     the graph that was made does not compute what it should
+    └── GateError           the quantized model ranks worse than it may
 """
 
 from typing import TYPE_CHECKING
@@ -41,7 +41,7 @@ class VerificationError(ExportError):
     """The exported graph differs too much from what it was made from."""
 
 
-class GateError(ExportError):
+class GateError(VerificationError):
     """No recipe ranks well enough; `attempts` has the figures of each, in order."""
 
     exit_code = 3

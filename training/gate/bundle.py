@@ -24,7 +24,7 @@ def export_new(
 ) -> Bundle[ModelManifest]:
     """Export `model` to `folder/bundle` through the export's own gate.
 
-    Raises VerificationError where that refuses.
+    Raises VerificationError, of which GateError is one, where that refuses.
     """
     out = folder / "bundle"
     calibration = folder / "calibration.jsonl"
@@ -36,7 +36,7 @@ def export_new(
             name=name,
             max_tokens=max_tokens,
             calibration=calibration if calibration.is_file() else None,
-            force=True,
+            replace=True,
         )
     )
     return open_model(out)
