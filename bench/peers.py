@@ -7,6 +7,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,9 @@ from bench.engine_timing import Spread, Timing, speed_ratio
 from bench.peers_players import Answered, Ours, Peer, Player
 from bench.peers_setup import set_up
 from bench.report import Machine, Row, Table, show, wide_console, write
+from engine.devices import Device
 from export.bars import progress
+from schemas.manifests import Precision
 
 OUT = Path("build/bench")
 LANES = 2
@@ -66,10 +69,16 @@ def main(arguments: Sequence[str]) -> int:
 def _players(folder: Path, sample: Sequence[Question], stack: ExitStack) -> dict[str, Player]:
     setting = set_up(folder)
     players: dict[str, Player] = {}
-    for precision in ("int8", "fp32"):
-        ours = Ours(Engine.open(make_model(folder, precision), LANES))
+    own: list[tuple[str, Precision, Device]] = [
+        (OURS, "int8", "cpu"),
+        ("ours, fp32", "fp32", "cpu"),
+    ]
+    if find_spec("openvino") is not None:
+        own.append(("ours, int8 on OpenVINO", "int8", "openvino"))
+    for name, precision, device in own:
+        ours = Ours(Engine.open(make_model(folder, precision), LANES, device))
         stack.callback(ours.close)
-        players[f"ours, {precision}"] = ours
+        players[name] = ours
     with progress("Starting the others", total=len(PEERS)) as advance:
         for kind in PEERS:
             peer = Peer.start(kind, setting)

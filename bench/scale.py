@@ -40,15 +40,18 @@ def main(arguments: Sequence[str]) -> int:
     """Measure, print, write; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--quick", action="store_true", help="a hundredth of the events")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args(arguments)
+    sizes = [max(1, size // 100) for size in options.sizes] if options.quick else options.sizes
+    questions, rounds = (QUESTIONS // 6, 1) if options.quick else (QUESTIONS, ROUNDS)
     try:
         model = make_model(options.out, "int8").path
         machine = Machine.here()
         with KafkaCluster() as cluster, tempfile.TemporaryDirectory() as scratch:
             tables = [
-                queued(cluster, Path(scratch), model, options.sizes),
-                *fleets(cluster, Path(scratch), model),
+                queued(cluster, Path(scratch), model, sizes),
+                *fleets(cluster, Path(scratch), model, questions, rounds),
             ]
     except (BenchError, ServiceFailed, ServiceMissing) as error:
         sys.stderr.write(f"bench: {error}\n")
@@ -92,9 +95,11 @@ def queued(cluster: KafkaCluster, scratch: Path, model: Path, sizes: Sequence[in
     return Table("queued", "Time and memory with what is queued", rows, note)
 
 
-def fleets(cluster: KafkaCluster, scratch: Path, model: Path) -> list[Table]:
+def fleets(
+    cluster: KafkaCluster, scratch: Path, model: Path, count: int, rounds: int
+) -> list[Table]:
     """Ask the same of several numbers of lanes and workers, in turn."""
-    questions = load_texts().natural(QUESTIONS, QUESTION_CANDIDATES)
+    questions = load_texts().natural(count, QUESTION_CANDIDATES)
     with ExitStack() as stack:
         running: dict[str, Service] = {}
         for name, (workers, lanes) in FLEETS.items():
@@ -104,9 +109,9 @@ def fleets(cluster: KafkaCluster, scratch: Path, model: Path) -> list[Table]:
         timings = in_turn(
             "Lanes and workers",
             {name: partial(_ask, service, questions, name) for name, service in running.items()},
-            ROUNDS,
+            rounds,
         )
-    pairs = QUESTIONS * QUESTION_CANDIDATES
+    pairs = count * QUESTION_CANDIDATES
     rows: list[Row] = [
         {"fleet": name, "pairs/s, best": round(pairs / min(each.wall_s for each in found), 1)}
         for name, found in timings.items()
@@ -119,7 +124,7 @@ def fleets(cluster: KafkaCluster, scratch: Path, model: Path) -> list[Table]:
         {"ratio": name, "within a round": str(speed_ratio(timings[left], timings[right]))}
         for name, (left, right) in compared.items()
     ]
-    note = f"{QUESTIONS} questions of {QUESTION_CANDIDATES} candidates; median (least-most)"
+    note = f"{count} questions of {QUESTION_CANDIDATES} candidates; median (least-most)"
     return [
         Table("fleets", "Lanes and workers", rows, note),
         Table("fleet_ratios", "Lanes and workers: ratios", ratios),
