@@ -241,6 +241,8 @@ class Loop:
         metrics.answers.labels(model, outcome.tier, outcome.degraded or "").inc()
         metrics.pairs.labels(model, "cache").inc(outcome.hits)
         metrics.pairs.labels(model, "model").inc(outcome.misses)
+        if outcome.cut:
+            metrics.pairs.labels(model, "cut").inc(outcome.cut)
         if outcome.experiment is not None and outcome.experiment.teams is not None:
             other = short_digest(outcome.experiment.challenger.digest)
             metrics.pairs.labels(other, "cache").inc(outcome.challenger_hits)

@@ -26,8 +26,9 @@ from worker.work import Pending, Work
 class Answer:
     """All that is published about an accepted query. Durations in seconds.
 
-    `hits` and `misses` are pairs of `model`; `challenger_hits` and `challenger_misses` those of
-    the other model, where both made the list.
+    `hits` and `misses` are pairs of `model`, `cut` those that its cascade spared it;
+    `challenger_hits` and `challenger_misses` are those of the other model, where both made the
+    list.
     """
 
     query: Query
@@ -45,6 +46,7 @@ class Answer:
     experiment: Experiment | None = None
     challenger_hits: int = 0
     challenger_misses: int = 0
+    cut: int = 0
 
 
 @dataclass(frozen=True)
@@ -285,6 +287,7 @@ class Reranker:
             index=self.retriever.ref if self.retriever and event.candidates is None else None,
             hits=hits,
             misses=len(scores) - hits,
+            cut=done - len(scores),
             queue_s=max(0.0, total - (now - pending.began_at_s)),
             retrieve_s=pending.retrieved_at_s - pending.began_at_s,
             score_s=now - pending.retrieved_at_s,

@@ -99,7 +99,8 @@ def test_what_was_cut_follows_in_retrieval_order_and_the_answer_is_whole(
     assert places == sorted(places)
     assert {each.score for each in tail} == {None}
     assert [each.rank for each in answer.ranking] == list(range(1, 11))
-    assert (answer.tier, answer.degraded, answer.misses) == ("full", None, 4)
+    assert (answer.tier, answer.degraded) == ("full", None)
+    assert (answer.misses, answer.cut) == (4, 6)
 
 
 def test_the_same_question_again_scores_nothing(made: list[Bench]) -> None:
@@ -153,6 +154,7 @@ def test_where_the_model_fails_the_answer_is_in_retrieval_order(made: list[Bench
     bench.graph.down = True
     answer = bench.answer(inline(*WORDS))
     assert (answer.tier, answer.degraded) == ("retrieval_order", "scorer_unavailable")
+    assert answer.cut == 0
     assert [each.retrieval_rank for each in answer.ranking] == list(range(1, 11))
 
 
