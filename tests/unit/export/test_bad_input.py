@@ -126,6 +126,21 @@ def test_code_of_a_checkpoint_is_not_run_unasked(altered: Path, tmp_path: Path) 
     assert not trace.exists()
 
 
+def test_trusted_code_is_run(
+    altered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "m"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    config(auto_map={"AutoModelForSequenceClassification": "own.Own"})(altered)
+    (altered / "own.py").write_text(
+        "from transformers import BertForSequenceClassification\n\n\n"
+        "class Own(BertForSequenceClassification):\n    pass\n"
+    )
+    arguments = ["--model", altered, "--precision", "fp32", "--out", tmp_path / "out"]
+    assert main(["model", *map(str, arguments), "--trust-remote-code"]) == 0
+    assert list((tmp_path / "m").rglob("own.py"))
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_export_leaves_nothing(
     number: signal.Signals, altered: Path, tmp_path: Path
