@@ -1,5 +1,7 @@
 """A cascade in the worker: what it cuts, and what an answer then says."""
 
+import io
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from worker.admission import FULL, Plan
 from worker.build import open_bundles
 from worker.caches import PairCache
 from worker.errors import StartError
+from worker.lines import rank_lines
 from worker.reranker import Answer
 from worker.routing import Routing, SmallStage
 from worker.scoring import PairScorer
@@ -225,3 +228,19 @@ def test_what_does_not_fit_is_said_at_the_start(
     with pytest.raises(StartError, match=message) as caught:
         open_bundles(settings(small if plain else model, **named))
     assert "\n" not in str(caught.value)
+
+
+def test_worker_rank_uses_it(bundles: tuple[Path, Path]) -> None:
+    model, small = bundles
+    texts = ["dog fox", "fox fox", "dog dog fox fox fox", "dog dog dog", "line", "file", "topic"]
+    line = event_json("q", "fox", texts, top_n=100).decode()
+    out = io.StringIO()
+
+    assert rank_lines(settings(model, on=True, model_bundle=small), [line], out) == 0
+
+    answer = json.loads(out.getvalue())
+    # The smaller model counts dogs: it lets the first four through, the model counts foxes.
+    ranking = [(each["doc_id"], each.get("score")) for each in answer["ranking"]]
+    assert ranking[:4] == [("d3", 3.0), ("d2", 2.0), ("d1", 1.0), ("d4", 0.0)]
+    assert ranking[4:] == [("d5", None), ("d6", None), ("d7", None)]
+    assert answer["tier"] == "full"
