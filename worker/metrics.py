@@ -16,7 +16,11 @@ class Metrics:
     """All metrics on one registry. `model` labels hold the first 12 hex digits of the digest."""
 
     def __init__(
-        self, model: ModelRef, index: IndexRef | None, small: ModelRef | None = None
+        self,
+        model: ModelRef,
+        index: IndexRef | None,
+        small: ModelRef | None = None,
+        challenger: ModelRef | None = None,
     ) -> None:
         self.registry = CollectorRegistry()
         self.model = short_digest(model.digest)
@@ -47,7 +51,7 @@ class Metrics:
         self.capacity = self._gauge("capacity_pairs_per_second", "Measured speed of all lanes")
         self.waiting = self._gauge("waiting_events", "Events read and not yet in a batch")
         self.polled = self._gauge("last_poll_timestamp_seconds", "Unix time of the last poll")
-        self._describe(model, index, small)
+        self._describe(model, index, {"small_model": small, "challenger_model": challenger})
 
     def set_lag(self, lag: Mapping[Partition, int]) -> None:
         """Replace the lag of all partitions; those that went away are no longer shown."""
@@ -55,7 +59,9 @@ class Metrics:
         for partition, records in lag.items():
             self.lag.labels(partition.topic, str(partition.number)).set(records)
 
-    def _describe(self, model: ModelRef, index: IndexRef | None, small: ModelRef | None) -> None:
+    def _describe(
+        self, model: ModelRef, index: IndexRef | None, others: Mapping[str, ModelRef | None]
+    ) -> None:
         info = Info(f"{PREFIX}_bundles", "What is served", registry=self.registry)
         info.info(
             {
@@ -64,9 +70,11 @@ class Metrics:
                 "model_precision": model.precision,
                 "index_name": index.name if index else "",
                 "index_digest": index.digest if index else "",
-                "small_model_name": small.name if small else "",
-                "small_model_digest": small.digest if small else "",
-                "small_model_precision": small.precision if small else "",
+            }
+            | {
+                f"{name}_{field}": str(getattr(other, field)) if other else ""
+                for name, other in others.items()
+                for field in ("name", "digest", "precision")
             }
         )
 
