@@ -26,6 +26,9 @@ GUESS_HIGHER = 1.05
 # Of the time that is left a batch takes this share while others wait behind it, so that one
 # enormous event leaves something to the small ones that follow.
 SHARE_WHILE_OTHERS_WAIT = 0.5
+# Answers are planned to be ready within this share of their deadline: what comes between, another
+# process on the machine or a slow broker, makes only few of them late.
+WITHIN_DEADLINE = 0.95
 # Time for all but scoring (retrieval, cache, commit): what is planned with at first and at least.
 OVERHEAD_S = 0.03
 # What batches really take beside scoring is followed fast upwards and slowly downwards: it stays
@@ -232,7 +235,7 @@ class Admission:
         age_s = now_s - query.record.timestamp_ms / 1000
         deadline_ms, target_ms = query.event.deadline_ms, self._settings.target_age_ms
         if deadline_ms is not None and (target_ms is None or deadline_ms <= target_ms):
-            return deadline_ms / 1000 - age_s, "deadline"
+            return WITHIN_DEADLINE * deadline_ms / 1000 - age_s, "deadline"
         if target_ms is not None:
             return target_ms / 1000 - age_s, "overload"
         return None, "overload"

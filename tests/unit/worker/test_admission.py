@@ -10,11 +10,20 @@ from hypothesis import strategies as st
 from engine.lanes import Lanes, LaneStats
 from tests.fakes.clock import START_S
 from tests.fakes.events import query_of
-from worker.admission import FULL, OVERHEAD_S, STRAINED_SHARE, Admission, Plan
+from worker.admission import (
+    FULL,
+    OVERHEAD_S,
+    STRAINED_SHARE,
+    WITHIN_DEADLINE,
+    Admission,
+    Plan,
+)
 from worker.decode import Query
 from worker.settings import OverloadSettings
 
 SPEED = 100.0  # pairs a second, both lanes together
+# What fits into a deadline of one second.
+IN_A_SECOND = round(SPEED * (WITHIN_DEADLINE - OVERHEAD_S))
 
 
 @dataclass
@@ -60,7 +69,7 @@ def test_a_deadline_with_room_is_not_cut() -> None:
 
 def test_a_tight_deadline_scores_what_fits() -> None:
     (found,) = plan(admission(), query(200, deadline_ms=1000))
-    assert found == Plan(int(SPEED * (1.0 - OVERHEAD_S)), "deadline")
+    assert found == Plan(IN_A_SECOND, "deadline")
 
 
 def test_age_counts() -> None:
@@ -73,7 +82,7 @@ def test_age_counts() -> None:
 
 def test_what_waits_before_it_counts() -> None:
     (found,) = plan(admission(), query(200, deadline_ms=1000), backlog=50)
-    assert found.limit == int(SPEED * (1.0 - OVERHEAD_S)) - 50
+    assert found.limit == IN_A_SECOND - 50
 
 
 @pytest.mark.parametrize("age_s", [1.0, 2.0, 10.0**6])
@@ -83,7 +92,7 @@ def test_a_deadline_that_has_passed_scores_nothing(age_s: float) -> None:
 
 def test_too_few_to_be_worth_it_are_none() -> None:
     strict, lax = admission(min_candidates=10), admission(min_candidates=1)
-    tight = query(200, deadline_ms=int(OVERHEAD_S * 1000) + 50)
+    tight = query(200, deadline_ms=int((OVERHEAD_S + 0.05) * 1000 / WITHIN_DEADLINE) + 1)
     assert plan(strict, tight) == [Plan(0, "deadline")]
     assert plan(lax, tight) == [Plan(5, "deadline")]
 
@@ -91,13 +100,13 @@ def test_too_few_to_be_worth_it_are_none() -> None:
 def test_a_query_that_fits_its_share_is_not_cut_beside_one_that_does_not() -> None:
     small, large = plan(admission(), query(5, deadline_ms=1000), query(500, deadline_ms=1000))
     assert small == FULL
-    assert large.limit == int(SPEED * (1.0 - OVERHEAD_S) / 2)
+    assert large.limit == IN_A_SECOND // 2
 
 
 def test_what_has_no_deadline_takes_its_part_of_the_time() -> None:
     free, bound = plan(admission(), query(60), query(100, deadline_ms=1000))
     assert free == FULL
-    assert bound.limit == int(SPEED * (1.0 - OVERHEAD_S)) - 60
+    assert bound.limit == IN_A_SECOND - 60
 
 
 def test_a_passed_deadline_does_not_cut_its_neighbours() -> None:
@@ -121,7 +130,8 @@ def test_the_tighter_of_deadline_and_target_binds(
     deadline_ms: int, target_ms: int, reason: str
 ) -> None:
     (found,) = plan(admission(target_age_ms=target_ms), query(200, deadline_ms=deadline_ms))
-    assert found == Plan(int(SPEED * (0.5 - OVERHEAD_S)), reason)  # type: ignore[arg-type]
+    time_s = 0.5 * (WITHIN_DEADLINE if reason == "deadline" else 1.0)
+    assert found == Plan(int(SPEED * (time_s - OVERHEAD_S)), reason)  # type: ignore[arg-type]
 
 
 def test_once_it_had_to_cut_it_plans_with_less_until_that_is_enough() -> None:
@@ -130,7 +140,7 @@ def test_once_it_had_to_cut_it_plans_with_less_until_that_is_enough() -> None:
     assert plan(calm, edge) == [FULL]
     strained = admission()
     plan(strained, query(200, deadline_ms=1000))
-    assert plan(strained, edge) == [Plan(int(STRAINED_SHARE * SPEED * 0.97), "deadline")]
+    assert plan(strained, edge) == [Plan(int(STRAINED_SHARE * IN_A_SECOND), "deadline")]
     assert plan(strained, query(20, deadline_ms=1000)) == [FULL]
     assert plan(strained, edge) == [FULL]
 
@@ -172,7 +182,7 @@ def test_nothing_scored_changes_nothing() -> None:
 def test_retrieved_candidates_are_reckoned_with_top_k() -> None:
     event = json.dumps({"query_id": "q", "query": "a", "top_k": 200, "deadline_ms": 1000})
     retrieved = query_of(event.encode(), timestamp_ms=int(START_S * 1000))
-    assert plan(admission(), retrieved) == [Plan(97, "deadline")]
+    assert plan(admission(), retrieved) == [Plan(IN_A_SECOND, "deadline")]
 
 
 def test_an_empty_batch_has_an_empty_plan() -> None:

@@ -12,7 +12,7 @@ from tests.fakes.graph import FakeGraph
 from tests.fakes.memory_cluster import MemoryCluster
 from tests.fakes.worker import GROUP, TOPICS, FakeWorker, Options, counter, new_reranker
 from tests.unit.worker.test_admission import admission, query
-from worker.admission import FULL, OVERHEAD_S, Plan
+from worker.admission import FULL, OVERHEAD_S, WITHIN_DEADLINE, Plan
 from worker.decode import Query
 from worker.reranker import Answer, Outcome, Reranker
 
@@ -91,7 +91,7 @@ def test_time_is_up_when_the_tightest_deadline_is_near() -> None:
     plans = of.plan(queries, 0, START_S)
     assert plans[2] == Plan(0, "deadline")
     found = of.stop_after_s(queries, plans, START_S)
-    assert found == pytest.approx(1.0 - OVERHEAD_S)
+    assert found == pytest.approx(WITHIN_DEADLINE - OVERHEAD_S)
 
 
 @pytest.mark.parametrize("queries", [[], [query(5)], [query(5), query(5, deadline_ms=1000)]])
