@@ -1,5 +1,6 @@
 """The table of docs/models.md, on models too small to mean anything."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,11 +8,13 @@ import pytest
 
 pytest.importorskip("torch")
 
-from bench import model_families, model_quality
+from bench import model_families, model_quality, models
 from bench.engine_bundles import BenchError
 from bench.models import BEGIN, END, put_into
+from bench.report import Table
 from export.model_steps import Request, Summary, export_model
 from tests.unit.export.family_checkpoints import (
+    FAMILIES,
     QUERIES,
     TEXTS,
     write_collection,
@@ -65,3 +68,33 @@ def test_tables_go_between_the_marks_of_a_document(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="has no"):
         put_into(document, [])
     assert document.read_text() == "no marks"
+
+
+def test_the_command_writes_tables_and_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def families(folder: Path, names: Sequence[str], rounds: int) -> Table:
+        asked.append((list(names), rounds))
+        return Table("families", "Families", [{"family": "bert", "MB": 1.5}])
+
+    def quality(folder: Path, data: Sequence[Path]) -> list[Table]:
+        asked.append(data)
+        return [Table("quality", "Quality", [{"ratio": "100.00%"}])]
+
+    monkeypatch.setattr(models, "family_table", families)
+    monkeypatch.setattr(models, "quality_table", quality)
+    document = tmp_path / "models.md"
+    document.write_text(f"{BEGIN}\n{END}\n")
+    options = ["--out", str(tmp_path / "out"), "--document", str(document)]
+    assert models.main([*options, "--data", str(tmp_path)]) == 0
+    assert asked == [(list(FAMILIES), 7), [tmp_path]]
+    assert "| bert | 1.5 |" in document.read_text()
+    assert "| 100.00% |" in document.read_text()
+    assert (tmp_path / "out" / "models.json").is_file()
+    assert models.main([*options, "--quick"]) == 0
+    assert asked[2:] == [(["bert"], 2)]
+    assert "100.00%" not in document.read_text()
+    document.write_text("no marks")
+    assert models.main(options) == 1
