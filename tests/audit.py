@@ -55,9 +55,9 @@ def _write(report: Path, said: str) -> None:
 
 
 def _skip(reason: str, report: Path) -> int:
-    said = f"SKIPPED, nothing was audited: {reason}"
-    sys.stderr.write(f"audit: {said}\n")
-    _write(report, said)
+    said = "SKIPPED, nothing was audited"
+    sys.stderr.write(f"audit: {said}: {reason}\n")
+    _write(report, f"{said}: {reason.split(': ', maxsplit=1)[0]}")
     return 1 if os.environ.get("CI") == "true" else 0
 
 

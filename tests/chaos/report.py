@@ -1,5 +1,6 @@
 """Outcomes as Markdown: one table of the long form, and one of all promises."""
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,15 @@ def as_promises(
     said: Mapping[str, Said], report: Sequence[Mapping[str, Any]], others: Mapping[str, str]
 ) -> str:
     """Return one row for each promise; `others` are further reports by name, in words."""
-    long_form = dict(others)
+    found: dict[str, Counter[str]] = defaultdict(Counter)
     for outcome in report:
-        name, words = outcome["plan"]["name"], _in_words(outcome)
-        long_form[name] = f"{long_form[name]}<br>{words}" if name in long_form else words
-    return _table(PROMISE_COLUMNS, as_rows(said, long_form))
+        found[outcome["plan"]["name"]][_in_words(outcome)] += 1
+    long_form = {name: "<br>".join(_counted(words)) for name, words in found.items()}
+    return _table(PROMISE_COLUMNS, as_rows(said, {**long_form, **others}))
+
+
+def _counted(words: Counter[str]) -> list[str]:
+    return [f"{each} ({times} times)" if times > 1 else each for each, times in words.items()]
 
 
 def write_section(file: Path, name: str, text: str) -> None:

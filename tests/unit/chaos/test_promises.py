@@ -9,7 +9,7 @@ import pytest
 from tests.chaos.__main__ import plans
 from tests.chaos.other_reports import REPORTS, in_words
 from tests.chaos.promises import PROMISES
-from tests.chaos.report import write_section
+from tests.chaos.report import as_promises, write_section
 from tests.chaos.said import as_rows, read_junit
 from tests.chaos.scenarios import Plan, faults_of
 from tests.conftest import REPOSITORY
@@ -41,6 +41,17 @@ def test_rows_say_what_tests_said(tmp_path: Path) -> None:
     assert rows["1"] == "passed in 9 s; 0 lost<br>20 kills"
     assert "1 of 2 passed in 5 s" in rows["12"]
     assert rows["17"] == "not run"
+
+
+def test_a_scenario_that_was_played_three_times_says_so() -> None:
+    verdict = {"asked": 10_000, "lost": 0, "duplicated": 0, "misordered": 0}
+    outcome = {"plan": {"name": "kills"}, "kills": 20, "broker_restarts": 0, "verdict": verdict}
+    lossy = {**outcome, "verdict": {**verdict, "lost": 1}}
+    table = as_promises({}, [outcome, lossy, outcome, outcome], {"fuzz": "many inputs"})
+    said = "long form `kills`: 10000 events, 20 kills"
+    assert f"{said}: 0 lost, 0 duplicated, 0 out of order (3 times)<br>" in table
+    assert f"{said}: 1 lost, 0 duplicated, 0 out of order |" in table
+    assert "many inputs" in table
 
 
 def test_other_reports_are_said_in_words(tmp_path: Path) -> None:
