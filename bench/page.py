@@ -2,7 +2,7 @@
 
 The page has a pair of comments for each table, `<!-- bench FILE TABLE -->` and `<!-- end -->`; what
 stands between them is replaced by the table of `build/bench/FILE.json`, with machine and date.
-FILE `targets` is made of all runs.
+FILE `targets` is made of all runs; of FILE `plot`, TABLE is an image, copied beside the page.
 """
 
 import argparse
@@ -19,7 +19,6 @@ from bench.report import Machine, Table, headline, markdown
 from bench.targets import target_table
 
 PAGE = Path("docs/performance.md")
-PLOTS = Path("docs/performance")
 OUT = Path("build/bench")
 PLACE = re.compile(r"(<!-- bench (\w+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -37,8 +36,9 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     options.page.write_text(text)
     for plot in options.out.glob("*.svg"):
-        PLOTS.mkdir(exist_ok=True)
-        shutil.copy(plot, PLOTS / plot.name)
+        beside = options.page.with_suffix("")
+        beside.mkdir(exist_ok=True)
+        shutil.copy(plot, beside / plot.name)
     if missing:
         sys.stdout.write(f"left as they were, as there is no run: {', '.join(missing)}\n")
     return 0
@@ -56,6 +56,8 @@ def filled(page: str, out: Path) -> tuple[str, list[str]]:
         begin, stem, name, end = found.groups()
         if stem == "targets":
             return f"{begin}{chr(10).join(markdown(target_table(runs))[2:])}{end}"
+        if stem == "plot" and (out / f"{name}.svg").is_file():
+            return f"{begin}![{name}](performance/{name}.svg)\n{end}"
         if stem not in runs:
             missing.append(f"{stem} {name}")
             return found[0]

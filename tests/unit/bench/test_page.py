@@ -47,10 +47,13 @@ def test_the_command_writes_the_page(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "page.md"
-    page.write_text(PLACES + PLACES.replace("one", "two"))
+    page.write_text(PLACES + PLACES.replace("one", "two") + PLACES.replace("one", "plot"))
+    (runs / "speeds.svg").write_text("<svg/>")
     assert main(["--page", str(page), "--out", str(runs)]) == 0
     assert "| 1.5 | z |" in page.read_text()
     assert "two speeds" in capsys.readouterr().out
+    assert "![speeds](performance/speeds.svg)" in page.read_text()
+    assert (tmp_path / "page" / "speeds.svg").read_text() == "<svg/>"
 
 
 def run_with(table: str, **row: Any) -> dict[str, Any]:
@@ -79,7 +82,7 @@ def test_every_place_of_the_page_is_one_of_the_targets_or_of_a_command() -> None
     assert ("targets", "targets") in places
     assert {(target.run, target.table) for target in TARGETS} <= places
     assert {stem for stem, _ in places} <= {
-        *("targets", "bench", "peers", "scale", "cascade", "profile")
+        *("targets", "plot", "bench", "peers", "scale", "cascade", "profile")
     }
 
 
