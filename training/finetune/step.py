@@ -16,7 +16,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
 from datasets import Dataset
 from transformers import EarlyStoppingCallback, PrinterCallback, set_seed
 from transformers.utils import logging as transformers_logging
@@ -43,6 +42,7 @@ from training.finetune.trainer import (
     arguments,
     last_whole_checkpoint,
     load_trained,
+    processes,
 )
 from training.plan_model import DEFAULT_MODEL, DISTILLATIONS, TrainPlan
 from training.run_folder import digest_of, read_done
@@ -72,7 +72,7 @@ class _Setup:
 
     @property
     def steps(self) -> int:
-        needed = -(-len(self.draws) // (self.plan.queries_per_batch * PartialState().num_processes))
+        needed = -(-len(self.draws) // (self.plan.queries_per_batch * processes().num_processes))
         return min(int(needed), self.plan.max_steps or int(needed))
 
     @property
@@ -172,7 +172,7 @@ def _train(
     began = time.monotonic()
     set_seed(plan.seed)
     # Of several processes the first writes the files that all of them read.
-    with PartialState().main_process_first():
+    with processes().main_process_first():
         _prepare(work, inputs)
         setup = _set_up(plan, run / LABELS, work)
     before = setup.before

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from accelerate import PartialState
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from sentence_transformers.cross_encoder import (
@@ -88,6 +89,11 @@ class Trainer(CrossEncoderTrainer):
 
     def _load_from_checkpoint(self, checkpoint_path: str, model: Any = None) -> None:  # noqa: ARG002
         load_trained(self.model, Path(checkpoint_path))
+
+
+def processes() -> PartialState:
+    """Return what accelerate knows of the other processes; without a GPU they talk by gloo."""
+    return PartialState(cpu=not torch.cuda.is_available())
 
 
 def load_trained(model: torch.nn.Module, checkpoint: Path) -> None:
