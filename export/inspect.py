@@ -120,6 +120,7 @@ def _verification(manifest: ModelManifest) -> Lines:
     ]
     return [
         ("verification", f"{found.fp32.collection}, {found.fp32.queries} queries{forced}"),
+        *(("tried", recipe) for recipe in found.tried),
         *measures,
         ("order", f"Kendall's tau {found.kendall_tau:.3f} to fp32"),
         ("logits", f"99 % differ by less than {found.p99_score_difference:.3f}"),

@@ -123,7 +123,9 @@ def test_what_falls_short_is_not_written(
     assert written.least_ratio == 1.01
     assert len(written.tried) == 4
     assert main(["inspect", str(tmp_path / "out")]) == 0
-    assert "FORCED" in capsys.readouterr().out
+    shown_again = capsys.readouterr().out
+    assert "FORCED" in shown_again
+    assert shown_again.count("fell short") == 4
 
 
 def test_the_next_better_recipe_is_tried_and_said(

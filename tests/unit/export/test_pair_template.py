@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from tokenizers import processors
 
+from engine.pairs import PairEncoder
 from export.errors import CheckpointError
 from export.pair_template import derive_template, prove_template, write_tokenizer
 from schemas.manifests import PairTemplate
@@ -48,6 +49,21 @@ def test_shorter_is_allowed_and_longer_is_not(tmp_path: Path) -> None:
     prove(tokenizer, template, tmp_path)
     with pytest.raises(CheckpointError, match="reads 64 at most"):
         derive_template(tokenizer, BERT, max_tokens=65)
+
+
+def test_documents_are_cut_at_the_side_that_the_tokenizer_says(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer("bert")
+    tokenizer.truncation_side = "left"
+    template = derive_template(tokenizer, BERT, max_tokens=24)
+    assert template.truncation_side == "left"
+    prove(tokenizer, template, tmp_path)
+    other = template.model_copy(update={"truncation_side": "right"})
+    encoders = [PairEncoder.load(tmp_path / "tokenizer.json", one) for one in (template, other)]
+    left, right = (
+        encoder.encode(encoder.encode_query("read"), ["fox " * 30 + "dog " * 30])[0]
+        for encoder in encoders
+    )
+    assert left.ids.tolist() != right.ids.tolist()
 
 
 def test_a_wrong_template_does_not_pass_the_proof(tmp_path: Path) -> None:
