@@ -57,6 +57,9 @@ bench-peers: install  ## the same weights and pairs through other rerankers, in 
 bench-scale: install  ## time and memory with the queue, with lanes and with workers
 	$(BIN)/python -m bench.scale
 
+bench-models: install  ## each family in each precision, into docs/models.md; DATA=BEIR_DIR
+	$(BIN)/python -m bench.models --document docs/models.md $(if $(DATA),--data $(DATA))
+
 fuzz: install  ## a minute of fuzzing for each decoder, with a report in build/fuzz.json
 	$(BIN)/python -m tests.fuzz --seconds 60 --json build/fuzz.json
 
