@@ -15,6 +15,7 @@ from export.index_build import build_index
 from export.index_segment import processors
 from export.index_types import INDEX_TYPES
 from export.index_update import Changes, update_index
+from schemas.manifests import IndexManifest
 
 __all__ = ["add_parser", "build_index", "processors", "run"]
 
@@ -85,12 +86,16 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         Console().print(
             f"{made['path']}: {made['documents']:,} documents, {made['index_type']}, "
-            f"{made['segments']} segments, {made['digest']}, in {made['seconds']} s",
+            f"{_count(bundle.manifest)}, {made['digest']}, in {made['seconds']} s",
             highlight=False,
             soft_wrap=True,
             markup=False,
         )
     return 0
+
+
+def _count(manifest: IndexManifest) -> str:
+    return f"{len(manifest.segments)} segments" if len(manifest.segments) > 1 else "1 segment"
 
 
 def _build(arguments: argparse.Namespace) -> Path:
