@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 TEST_WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-long check format lock bench fuzz audit clean
+.PHONY: help install demo loop test test-long check format lock bench fuzz audit clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | expand -t 12
@@ -47,6 +47,9 @@ format: install  ## format and fix what can be fixed
 lock: install  ## renew requirements.lock from pyproject.toml
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
 	  --no-annotate --extra dev --extra s3 --extra gs pyproject.toml -o requirements.lock
+
+loop: install  ## simulated users teach the reranker by clicking; users who click blindly are refused
+	$(BIN)/python -m demo.loop
 
 bench: install  ## throughput and latency of the engine and of the whole worker
 	$(BIN)/python -m bench
