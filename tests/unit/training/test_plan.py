@@ -105,3 +105,14 @@ def test_each_command_explains_itself(name: str, capsys: pytest.CaptureFixture[s
         main([name, "--help"])
     assert exit_.value.code == 0
     assert "usage: python -m training" in capsys.readouterr().out
+
+
+def test_the_plan_of_the_page_loads(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "training-data.md").read_text(encoding="utf-8")
+    text = page.split("```yaml\n")[1].split("```")[0]
+    plan = load_plan(plan_file(tmp_path, text))
+    assert plan.annotate.llm is not None
+    assert [str(file.path) for file in plan.collect.files] == [
+        "my_rerank_data.jsonl",
+        "judged.jsonl",
+    ]
