@@ -163,6 +163,7 @@ class _Builder:
     queries: dict[str, tuple[str, str | None]]
     texts: Texts
     rows: dict[PairKey, LabelRow] = field(default_factory=dict)
+    by_text: dict[str, str] = field(default_factory=dict)  # text → id, of documents with an id
     settled: set[PairKey] = field(default_factory=set)
     disputes: list[Dispute] = field(default_factory=list)
     without_text: int = 0
@@ -172,6 +173,9 @@ class _Builder:
             doc_id: one.text for (_, doc_id), one in log.exposures.items() if one.text is not None
         }
         self.texts |= judgements.texts
+        self.by_text = {
+            text: doc_id for doc_id, text in self.texts.items() if doc_id != text_id(text)
+        }
 
     def add_judgements(self, judgements: Judgements) -> None:
         for pair, labels in judgements.labels.items():
@@ -196,11 +200,13 @@ class _Builder:
 
     def _add(self, pair: PairKey, label: float, weight: float, source: LabelSource) -> None:
         """Add a row unless there is a better source's; weight 0 leaves the pair out for good."""
+        key, doc_id = pair
+        text = self.texts.get(doc_id, "")
+        # A judgement of a bare text is one of the document that was shown with that text.
+        pair = (key, self.by_text.get(text, doc_id) if doc_id == text_id(text) else doc_id)
         if pair in self.settled:
             return
         self.settled.add(pair)
-        key, doc_id = pair
-        text = self.texts.get(doc_id, "")
         if not text.strip():
             self.without_text += 1
             return
@@ -212,7 +218,7 @@ class _Builder:
             query_id=key,
             query=query,
             tenant=tenant,
-            doc_id=doc_id,
+            doc_id=pair[1],
             text=text,
             label=label,
             weight=weight,

@@ -128,6 +128,19 @@ def test_a_judgement_of_a_known_query_id_belongs_to_its_question_and_tenant(
     assert summary["judgements"]["unknown_query_id"] == 1
 
 
+def test_a_judged_text_is_the_document_that_was_shown_with_it(tmp_path: Path) -> None:
+    events = [
+        impression("1", "red fox", ["a", "b"]),
+        impression("2", "blue fox", ["a"]),
+        click("1", "a", 1),
+    ]
+    run = write_run(tmp_path, events, [judgement("red fox", "text of a", 1 / 3)])
+    label(PLAN, run)
+    rows = {row.doc_id: row for row in read_rows(run.groups) if row.query == "red fox"}
+    assert sorted(rows) == ["a", "b"]
+    assert (rows["a"].source, rows["a"].retrieval_rank) == ("judgement", 1)
+
+
 def test_disputes_are_listed_and_left_out_as_asked(tmp_path: Path) -> None:
     said = [
         judgement("red fox", "a fox", 1.0, "anna"),
