@@ -95,13 +95,14 @@ def search(
     """Search for every query, one at a time, in one thread."""
     with DocumentsWriter(folder):
         pass
-    before = _smaps().get("own", 0)
+    queries = _queries()
+    before = _smaps()["own"]
     documents = Documents.load(folder)
     aside = folder / VECTORS_FILE
     whole = map_vectors(aside, DIMENSION) if index_type == "ivfpq" else None
     segment = _Unread(read_faiss(folder / FAISS_FILE), index_type, options, documents, whole)
     times, found = [], []
-    for query in _queries():
+    for query in queries:
         start = time.perf_counter()
         scores, positions = segment.nearest(query, TOP_K)
         times.append(time.perf_counter() - start)
@@ -111,8 +112,8 @@ def search(
     return Searched(
         recall=sum(hits) / (TOP_K * len(truth)),
         median_ms=float(np.median(times)) * 1000,
-        mapped_bytes=memory.get("mapped", 0),
-        own_bytes=memory.get("own", 0) - before,
+        mapped_bytes=memory["mapped"],
+        own_bytes=memory["own"] - before,
     )
 
 
