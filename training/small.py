@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     groups = _sample(read_groups(arguments.data), arguments.pairs, arguments.seed)
     scorer = Scorer.open(open_model(arguments.model_bundle), arguments.threads)
     try:
-        taught = teach(scorer, groups)
+        taught = teach(scorer, groups, arguments.max_length // 2)
     finally:
         scorer.close()
     checkpoint, adapter = default_checkpoint()
@@ -118,9 +118,13 @@ def _sample(groups: Sequence[Group], pairs: int, seed: int) -> list[Group]:
     return chosen
 
 
-def teach(scorer: Scorer, groups: Sequence[Group]) -> list[Taught]:
-    """Return the groups with the teacher's logits; those that it can't read are left out."""
-    limit = scorer.encoder.template.max_query_tokens
+def teach(scorer: Scorer, groups: Sequence[Group], longest_query: int) -> list[Taught]:
+    """Return the groups with the teacher's logits.
+
+    Left out are those with a query of `longest_query` tokens or more, which would leave no room in
+    training, and those that the teacher can't read.
+    """
+    limit = min(scorer.encoder.template.max_query_tokens, longest_query)
     taught: list[Taught] = []
     with progress("The large model scores", total=len(groups)) as advance:
         for start in range(0, len(groups), GROUPS_AT_ONCE):
