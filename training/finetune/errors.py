@@ -21,17 +21,18 @@ class DiskFullError(FinetuneError):
     """The disk is full; what was written before is whole."""
 
 
-def is_disk_full(error: BaseException) -> bool:
-    """Whether an error, or what caused it, says that the disk is full.
+# Libraries that write tensors give no errno: safetensors quotes the system, and what torch's writer
+# says is that it is not where it ought to be.
+_SIGNS = ("No space left on device", "PytorchStreamWriter", "inline_container", "iostream error")
 
-    Libraries that write tensors give no errno: safetensors quotes it, torch drops it.
-    """
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error, or what caused it, says that the disk is full."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in {errno.ENOSPC, errno.EDQUOT}:
             return True
-        text = str(seen)
-        if "No space left on device" in text or "PytorchStreamWriter failed" in text:
+        if any(sign in str(seen) for sign in _SIGNS):
             return True
         seen = seen.__cause__ or seen.__context__
     return False

@@ -15,7 +15,7 @@ from tests.unit.training.lessons import lesson_rows, write_lessons
 from training.errors import InputError, TrainingError
 from training.finetune import start as starts
 from training.finetune.encoder import EngineCrossEncoder
-from training.finetune.errors import DiskFullError, LabelsError
+from training.finetune.errors import DiskFullError, LabelsError, is_disk_full
 from training.finetune.labels import read_labels
 from training.finetune.step import train
 from training.finetune.trainer import Trainer, last_whole_checkpoint
@@ -215,3 +215,23 @@ def test_queries_are_lists_in_the_retrievers_order(run: Path) -> None:
     assert [len(splits[name]) for name in ("train", "dev", "test")] == [56, 8, 16]
     ranks = [document.retrieval_rank for document in splits["train"][0].documents]
     assert ranks == list(range(1, 9))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(28, "No space left on device"), True),
+        (OSError(13, "Permission denied"), False),
+        (
+            RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 320 vs 192"),
+            True,
+        ),
+        (RuntimeError("basic_ios::clear: iostream error"), True),
+        (ValueError("something else"), False),
+    ],
+)
+def test_libraries_that_give_no_errno_are_understood(error: Exception, expected: bool) -> None:
+    outer = RuntimeError("saving failed")
+    outer.__cause__ = error
+
+    assert is_disk_full(outer) == expected
