@@ -50,7 +50,8 @@ def filled(page: str, out: Path) -> tuple[str, list[str]]:
     Raises BenchError where a run has no such table.
     """
     missing: list[str] = []
-    runs = {file.stem: json.loads(file.read_text()) for file in out.glob("*.json")}
+    found = {file.stem: json.loads(file.read_text()) for file in out.glob("*.json")}
+    runs = {stem: run for stem, run in found.items() if "titles" in run}  # older ones have none
 
     def table(found: re.Match[str]) -> str:
         begin, stem, name, end = found.groups()
