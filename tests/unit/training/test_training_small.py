@@ -37,7 +37,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     path = tmp_path_factory.mktemp("data") / "groups.jsonl.gz"
     # A query that leaves no room in training is left out.
-    write_groups([*groups, Group("test", "read " * 120, ["line", "fox"], [0.0] * 2, [-1] * 2)], path)
+    write_groups(
+        [*groups, Group("test", "read " * 120, ["line", "fox"], [0.0] * 2, [-1] * 2)], path
+    )
     return path
 
 
