@@ -50,11 +50,16 @@ class Judged:
 
 @dataclass(frozen=True)
 class Choice:
-    """Two cuts and what they do on the development set; shares are of all candidates."""
+    """Two cuts and what they do on the development set; shares are of all candidates.
+
+    `kept` is the mean of what is left of each query's NDCG@10, where what a query gains does not
+    make up for what others lose: gains are luck, and on other queries they will not come again.
+    """
 
     retriever: Cut | None
     small: Cut | None
     ndcg: float
+    kept: float
     small_share: float
     model_share: float
     cost: float
@@ -69,6 +74,8 @@ def ideal_gain(grades: Sequence[int]) -> float:
 def choose(judged: Sequence[Judged], small_cost: float, keep: float) -> tuple[Choice, float]:
     """Return the cheapest choice that keeps `keep` of the model's own NDCG@10, and that NDCG@10.
 
+    By `Choice.kept`, which is stricter than the mean.
+
     `small_cost` is what the smaller model takes for a pair, relative to the model. Raises
     CascadeError where nothing cheaper than the model alone keeps enough.
     """
@@ -79,7 +86,7 @@ def choose(judged: Sequence[Judged], small_cost: float, keep: float) -> tuple[Ch
         for cut in cuts:
             kept = [by_retriever(cut, each.retrieval) for each in judged]
             for choice in _choices(judged, cut, kept, small_cost):
-                enough = choice.ndcg >= keep * alone
+                enough = choice.kept >= keep * alone
                 if enough and (best is None or choice.cost < best.cost):
                     best = choice
             advance(1)
@@ -96,7 +103,7 @@ def _choices(
 ) -> Iterator[Choice]:
     total = sum(len(each.place) for each in judged)
     share = sum(map(len, kept)) / total
-    yield Choice(retriever, None, _ndcg(judged, kept), 0.0, share, share)
+    yield Choice(retriever, None, *_ndcg(judged, kept), 0.0, share, share)
     if any(each.small is None for each in judged):
         return
     logits = [
@@ -111,7 +118,7 @@ def _choices(
         ]
         model_share = sum(map(len, left)) / total
         cost = share * small_cost + model_share
-        yield Choice(retriever, cut, _ndcg(judged, left), share, model_share, cost)
+        yield Choice(retriever, cut, *_ndcg(judged, left), share, model_share, cost)
 
 
 def _cuts(scores: Sequence[Sequence[float]]) -> Iterator[Cut]:
@@ -124,8 +131,11 @@ def _cuts(scores: Sequence[Sequence[float]]) -> Iterator[Cut]:
         yield Cut(least=LEAST, most=max(most, LEAST), margin=round(margin, 4))
 
 
-def _ndcg(judged: Sequence[Judged], scored: Sequence[Sequence[int]]) -> float:
-    return _mean([each.ndcg(kept) for each, kept in zip(judged, scored, strict=True)])
+def _ndcg(judged: Sequence[Judged], scored: Sequence[Sequence[int]]) -> tuple[float, float]:
+    """Return mean NDCG@10, and the mean without what any query gains."""
+    values = [each.ndcg(kept) for each, kept in zip(judged, scored, strict=True)]
+    alone = [each.ndcg(range(len(each.place))) for each in judged]
+    return _mean(values), _mean([*map(min, values, alone)])
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -65,6 +65,18 @@ def test_where_nothing_may_be_cut_it_says_so() -> None:
         choose([judged(places, small, [0] * (count - 1) + [1])], small_cost=0.1, keep=0.995)
 
 
+def test_what_one_query_gains_does_not_make_up_for_what_another_loses() -> None:
+    count = 40
+    # The first query loses its right one to any cut of the second half; the second query gains
+    # by the same cut, which takes the wrong ones that the model likes.
+    loses = judged([*range(1, count), 0], [0.0] * count, [0] * (count - 1) + [1])
+    places = [*range(20, count), *range(20)]
+    gains = judged(places, [0.0] * count, [1] * 10 + [0] * 30)
+
+    with pytest.raises(CascadeError):
+        choose([loses, gains], small_cost=1.0, keep=0.995)
+
+
 def test_gains_are_those_of_the_best_order() -> None:
     assert ideal_gain([0, 2, -1, 1]) == pytest.approx(2 + 1 / np.log2(3))
 
