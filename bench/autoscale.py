@@ -1,198 +1,169 @@
-"""Autoscaling, played through with real parts: `python -m bench.autoscale --help`.
+"""What a run of the autoscaling simulation says: a table over time, percentiles, and the cost."""
 
-A real broker gets query events in bursts. Every few seconds the group's real lag goes through the
-scaler's formula (`bench.scaler`, with the windows and steps of the manifest), and workers are
-started and stopped as processes, the newest first and by SIGTERM, as a Deployment does it.
-"""
-
-import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench.lag import LagReader
-from bench.load import Load, Phase, arrivals, event
-from bench.scaler import Rules, Scaler
+from bench.autoscale_play import Outcome, Plan, Sample, play
+from bench.load import parse_trace
+from bench.scaler import rules_of_manifest
+from tests.checker import assert_exactly_once, read_topic
 from tests.services.kafka import KafkaCluster
-from tests.services.process import ServiceFailed
-from tests.services.topics import Topics
-from tests.services.worker import WorkerProcess, settings_for
+from tests.services.process import ServiceFailed, ServiceMissing
+from tests.services.topics import create_topics
 
-SETTLE_TIMEOUT_S = 300.0
-STEP_S = 0.1
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is played. Each event has `candidates` texts of `words` words."""
-
-    trace: Sequence[Phase]
-    rules: Rules
-    partitions: int
-    candidates: int
-    words: int
-    model_bundle: Path
-    seed: int = 7
+BAR = 24
+SECONDS_AN_HOUR = 3600
 
 
 @dataclass(frozen=True)
-class Sample:
-    """What was seen at one decision. `asked` and `lag` are numbers of query events."""
+class Figures:
+    """The run in numbers. Ages are seconds from an event's timestamp to its answer's."""
 
-    at_s: float
-    asked: int
-    lag: int
-    workers: int
-    ready: int
-    chosen: int
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a plan. `worker_s` is the sum over workers of the time that they existed."""
-
-    plan: Plan
-    samples: Sequence[Sample]
-    query_ids: Sequence[str]
-    worker_s: float
-    topics: Topics
+    queries: int
+    pairs: int
+    most_lag: int
+    most_workers: int
+    age_p50_s: float
+    age_p95_s: float
+    age_max_s: float
+    worker_hours: float
+    queries_per_busy_worker_s: float
+    cost_per_million: float
+    cost_per_million_when_busy: float
 
 
-@dataclass
-class Fleet:
-    """The workers, oldest first."""
-
-    directory: Path
-    settings: Mapping[str, str]
-    clock: Callable[[], float] = time.monotonic
-    running: list[WorkerProcess] = field(default_factory=list)
-    worker_s: float = 0.0
-    _started_s: dict[str, float] = field(default_factory=dict)
-    _count: int = 0
-    _stopper: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(8))
-    _stopping: list[Future[None]] = field(default_factory=list)
-
-    def scale(self, wanted: int) -> None:
-        """Start or stop workers until so many exist; returns without waiting for either."""
-        while len(self.running) < wanted:
-            self._start()
-        while len(self.running) > wanted:
-            worker = self.running.pop()
-            self._stopping.append(self._stopper.submit(self._stop, worker))
-
-    def ready(self) -> int:
-        """Return how many take work; raises ServiceFailed when one has ended by itself."""
-        for worker in self.running:
-            if not worker.process.alive:
-                raise ServiceFailed(worker.process.describe("ended by itself"))
-        return sum(worker.get("/readyz") == 200 for worker in self.running)
-
-    def close(self) -> None:
-        """Stop all, and wait for them."""
-        self.scale(0)
-        for stopped in self._stopping:
-            stopped.result()
-        self._stopper.shutdown()
-
-    def _start(self) -> None:
-        worker = WorkerProcess(self.directory, f"worker-{self._count}", self.settings)
-        self._count += 1
-        self._started_s[worker.process.name] = self.clock()
-        worker.process.start()
-        self.running.append(worker)
-
-    def _stop(self, worker: WorkerProcess) -> None:
-        worker.process.terminate()
-        self.worker_s += self.clock() - self._started_s[worker.process.name]
-
-
-def play(
-    plan: Plan,
-    cluster: KafkaCluster,
-    topics: Topics,
-    directory: Path,
-    tell: Callable[[Sample], None] = lambda _: None,
-) -> Outcome:
-    """Play a plan until all is answered and the number of workers is the least again.
-
-    Raises ServiceFailed when a worker dies, or when that takes longer than five minutes after the
-    trace and the scaler's own times.
-    """
-    times_s = list(arrivals(plan.trace, plan.seed))
-    events = [
-        event(number, plan.candidates, plan.words, plan.seed) for number in range(len(times_s))
-    ]
-    reader = LagReader.open(
-        cluster.bootstrap_servers, topics.group_id, topics.queries, plan.partitions
+def figures(outcome: Outcome, ages_s: Sequence[float], price_per_worker_hour: float) -> Figures:
+    """Compute the numbers of a run."""
+    queries, hours = len(outcome.query_ids), outcome.worker_s / SECONDS_AN_HOUR
+    rate = busy_rate(outcome)
+    ordered = sorted(ages_s)
+    return Figures(
+        queries=queries,
+        pairs=queries * outcome.plan.candidates,
+        most_lag=max(sample.lag for sample in outcome.samples),
+        most_workers=max(sample.workers for sample in outcome.samples),
+        age_p50_s=round(ordered[len(ordered) // 2], 2),
+        age_p95_s=round(ordered[int(len(ordered) * 0.95)], 2),
+        age_max_s=round(ordered[-1], 2),
+        worker_hours=round(hours, 4),
+        queries_per_busy_worker_s=round(rate, 2),
+        cost_per_million=round(
+            cost_per_million(queries / outcome.worker_s, price_per_worker_hour), 2
+        ),
+        cost_per_million_when_busy=round(cost_per_million(rate, price_per_worker_hour), 2),
     )
-    load = Load(cluster.bootstrap_servers, topics.queries, times_s)
-    fleet = Fleet(directory, _settings(plan, cluster, topics))
+
+
+def busy_rate(outcome: Outcome) -> float:
+    """Return the queries that a ready worker answers in a second while there is work for all."""
+    answered = worker_s = 0.0
+    for before, after in zip(outcome.samples, outcome.samples[1:], strict=False):
+        if min(before.lag, after.lag) < outcome.plan.rules.threshold or not before.ready:
+            continue
+        answered += (after.asked - after.lag) - (before.asked - before.lag)
+        worker_s += (after.at_s - before.at_s) * before.ready
+    return answered / worker_s if worker_s else 0.0
+
+
+def cost_per_million(queries_per_worker_s: float, price_per_worker_hour: float) -> float:
+    """Return the price of a million queries at a throughput; infinite where there was none."""
+    if queries_per_worker_s <= 0:
+        return float("inf")
+    return 1e6 / queries_per_worker_s / SECONDS_AN_HOUR * price_per_worker_hour
+
+
+def ages_of(bootstrap: str, outcome: Outcome) -> list[float]:
+    """Return the age of each answer, and check that there is exactly one for each query."""
+    asked = {record.query_id: record for record in read_topic(bootstrap, outcome.topics.queries)}
+    results = read_topic(bootstrap, outcome.topics.results)
+    assert_exactly_once(outcome.query_ids, results)
+    return [(record.timestamp - asked[record.query_id].timestamp) / 1000 for record in results]
+
+
+def table(samples: Sequence[Sample], every_s: float) -> str:
+    """Return lag and workers over time as text, a line for each `every_s` and each change."""
+    most = max(1, *(sample.lag for sample in samples))
+    lines = ["  time   asked     lag  ready/workers", ""]
+    next_s, workers = 0.0, -1
+    for sample in samples:
+        if sample.at_s < next_s and sample.workers == workers and sample is not samples[-1]:
+            continue
+        next_s, workers = sample.at_s - sample.at_s % every_s + every_s, sample.workers
+        bar = "#" * round(sample.lag / most * BAR)
+        lines.append(
+            f"{sample.at_s:5.0f} s {sample.asked:7d} {sample.lag:7d}  "
+            f"{sample.ready}/{sample.workers} {'*' * sample.workers:<4} {bar}".rstrip()
+        )
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Play a trace and print the report."""
+    chosen = _parser().parse_args(arguments)
+    rules = rules_of_manifest(chosen.threshold, 1, chosen.max_workers, chosen.speedup)
+    plan = Plan(
+        trace=parse_trace(chosen.trace),
+        rules=rules,
+        partitions=chosen.partitions,
+        candidates=chosen.candidates,
+        words=chosen.words,
+        model_bundle=chosen.model_bundle.resolve(),
+    )
     try:
-        fleet.scale(plan.rules.least)
-        _await_ready(fleet, plan.rules.least)
-        load.start(events)
-        samples = _steer(plan, reader, load, fleet, tell)
-    finally:
-        load.stop()
-        fleet.close()
-        reader.close()
-    return Outcome(plan, samples, [query_id for query_id, _ in events], fleet.worker_s, topics)
+        with tempfile.TemporaryDirectory() as folder, KafkaCluster() as cluster:
+            topics = create_topics(cluster, queries=plan.partitions, results=plan.partitions)
+            outcome = play(plan, cluster, topics, Path(folder), tell=_tell)
+            ages_s = ages_of(cluster.bootstrap_servers, outcome)
+    except (ServiceMissing, ServiceFailed, AssertionError) as error:
+        sys.stderr.write(f"autoscale: {error}\n")
+        return 1
+    found = figures(outcome, ages_s, chosen.price)
+    sys.stdout.write(table(outcome.samples, chosen.every) + "\n\n")
+    for name, value in asdict(found).items():
+        sys.stdout.write(f"{name:28} {value}\n")
+    if chosen.json is not None:
+        samples = [asdict(sample) for sample in outcome.samples]
+        chosen.json.write_text(json.dumps({"figures": asdict(found), "samples": samples}, indent=1))
+    return 0
 
 
-def _steer(
-    plan: Plan, reader: LagReader, load: Load, fleet: Fleet, tell: Callable[[Sample], None]
-) -> list[Sample]:
-    """Decide every `sync_s` until nothing is left to do."""
-    scaler, samples = Scaler(plan.rules), []
-    began_s = time.monotonic()
-    deadline_s = began_s + sum(phase.seconds for phase in plan.trace) + _settle_s(plan.rules)
-    while True:
-        now_s = time.monotonic()
-        lag, present = reader.read(), len(fleet.running)
-        if lag is not None:  # While it can't be read, the number stays.
-            chosen = scaler.decide(lag, present, now_s)
-            at_s, asked = now_s - began_s, load.sent
-            sample = Sample(at_s, asked, sum(lag.values()), present, fleet.ready(), chosen)
-            samples.append(sample)
-            tell(sample)
-            if load.done and sample.lag == 0 and chosen == present == plan.rules.least:
-                return samples
-            fleet.scale(chosen)
-        if now_s > deadline_s:
-            raise ServiceFailed(f"the workers did not settle: {samples[-1:]}")
-        while time.monotonic() < now_s + plan.rules.sync_s:
-            time.sleep(STEP_S)
-
-
-def _settle_s(rules: Rules) -> float:
-    periods = max(policy.period_s for policy in rules.down.policies)
-    return SETTLE_TIMEOUT_S + rules.down.window_s + rules.most * periods
-
-
-def _await_ready(fleet: Fleet, count: int) -> None:
-    deadline_s = time.monotonic() + SETTLE_TIMEOUT_S
-    while fleet.ready() < count:
-        if time.monotonic() > deadline_s:
-            raise ServiceFailed("the first workers did not get ready")
-        time.sleep(STEP_S)
-
-
-def _settings(plan: Plan, cluster: KafkaCluster, topics: Topics) -> dict[str, str]:
-    return settings_for(
-        cluster.bootstrap_servers,
-        topics,
-        plan.model_bundle,
-        BATCH__LANES="1",
-        FEEDBACK__TEXT="never",
-        # Bounds the work of one transaction, so that the committed lag moves in small steps.
-        BATCH__MAX_EVENTS="8",
+def _tell(sample: Sample) -> None:
+    sys.stderr.write(
+        f"{sample.at_s:6.1f} s: asked {sample.asked}, lag {sample.lag}, "
+        f"{sample.ready} of {sample.workers} workers ready, {sample.chosen} wanted\n"
     )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.autoscale",
+        description="Play bursts of queries through a real broker and real workers, scaled by the "
+        "formula of KEDA and the HorizontalPodAutoscaler.",
+    )
+    parser.add_argument("--model-bundle", type=Path, default=Path("build/model"))
+    parser.add_argument(
+        "--trace", default="30:1,60:12,60:1,45:9,30:0.5", help="SECONDS:QUERIES_PER_SECOND,…"
+    )
+    parser.add_argument("--partitions", type=int, default=3)
+    parser.add_argument("--max-workers", type=int, default=3)
+    parser.add_argument("--threshold", type=int, default=20, help="lag for each worker")
+    parser.add_argument("--candidates", type=int, default=20, help="of each query")
+    parser.add_argument("--words", type=int, default=60, help="of each candidate")
+    parser.add_argument(
+        "--speedup", type=float, default=10, help="the manifest's times are so much shorter"
+    )
+    parser.add_argument(
+        "--price", type=float, default=0.04, help="of one worker (one scoring thread) an hour"
+    )
+    parser.add_argument("--every", type=float, default=10, help="seconds between lines")
+    parser.add_argument("--json", type=Path, help="write all samples there")
+    return parser
 
 
 if __name__ == "__main__":
-    import sys
-
-    from bench.autoscale_report import main
-
     sys.exit(main(sys.argv[1:]))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from worker.errors import StartError
+from worker.flags import read_settings
 from worker.letters import Choice
 from worker.settings import Settings
 
@@ -41,8 +42,6 @@ class Options:
 
 def parse(arguments: Sequence[str]) -> tuple[Options, Settings]:
     """Return the command's own flags, and the settings of all that is not one of them."""
-    from worker.__main__ import read_settings  # noqa: PLC0415 - it imports this module
-
     chosen, rest = _parser().parse_known_args(arguments)
     others = argparse.ArgumentParser("python -m worker replay", usage="%(prog)s [--SETTING VALUE]")
     settings = read_settings(others, rest)

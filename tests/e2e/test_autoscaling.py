@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.autoscale import Outcome, Plan, Sample, play
-from bench.autoscale_report import ages_of, busy_rate, cost_per_million, figures, table
+from bench.autoscale import ages_of, busy_rate, cost_per_million, figures, table
+from bench.autoscale_play import Outcome, Plan, Sample, play
 from bench.load import Phase, arrivals, parse_trace
 from bench.scaler import rules_of_manifest
 from tests.services.kafka import KafkaCluster

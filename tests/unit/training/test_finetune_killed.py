@@ -66,4 +66,4 @@ def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(tmp_path: P
     assert resumed["dev"] == straight["dev"]
     assert resumed["steps"] == straight["steps"]
     history = json.loads((run / "model" / "history.json").read_bytes())
-    assert [entry["step"] for entry in history if "loss" in entry]== [20, 40, 60, 80]
+    assert [entry["step"] for entry in history if "loss" in entry] == [20, 40, 60, 80]

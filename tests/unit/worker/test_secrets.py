@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.__main__ import read_settings
 from worker.errors import StartError
+from worker.flags import read_settings
 from worker.secret_flags import secret_names
 from worker.settings import MAX_SECRETS_BYTES, Settings
 

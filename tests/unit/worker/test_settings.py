@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from worker.__main__ import read_settings
 from worker.errors import EXIT_CONFIG, StartError
+from worker.flags import read_settings
 from worker.settings import KafkaSettings, Settings, lanes_of
 
 SECRET = "correct-horse-battery-staple"
