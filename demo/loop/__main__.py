@@ -1,7 +1,7 @@
 """`python -m demo.loop`: simulated users teach the reranker; users who click blindly can't.
 
-Needs a test collection, see --data. Ends with 0 where the first round was promoted and the second
-refused.
+Without --data a small world is made, whose models begin with random weights. Ends with 0 where the
+first round was promoted and the second refused.
 """
 
 import argparse
@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -18,13 +19,11 @@ from demo.errors import DemoError
 from demo.loop.report import as_json, summary
 from demo.loop.round import Outcome, Round, Setting, prepare
 from demo.loop.users import Blind, Knowing, Taste
-from demo.loop.world import open_world
+from demo.loop.world import World, open_world
 from demo.report import make_console
-from training.beir import data_root
 from training.errors import TrainingError
 from training.run_folder import write_json
 
-COLLECTION = "med"
 TASTES: dict[str, Taste] = {"knowing": Knowing(), "blind": Blind()}
 FINE_TUNE = {
     "method": "lora",
@@ -59,9 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data",
         type=Path,
-        default=data_root() / COLLECTION,
         metavar="BEIR_DIR",
-        help="the collection whose judgements the users know (default: %(default)s)",
+        help="a collection whose judgements the users know, and on which the default reranker "
+        "learns (default: a small made-up one, and a small model)",
     )
     parser.add_argument(
         "--build-dir",
@@ -84,12 +83,27 @@ def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
     raise KeyboardInterrupt
 
 
+def _small(parsed: argparse.Namespace) -> tuple[World, Setting]:
+    from demo.loop.small import (  # noqa: PLC0415 - it needs the repository's tests
+        HELD_OUT_SHARE,
+        small_setting,
+        small_world,
+    )
+
+    setting = replace(small_setting(parsed.build_dir), seed=parsed.seed)
+    world = open_world(small_world(parsed.build_dir), HELD_OUT_SHARE, None, parsed.seed)
+    return world, setting
+
+
+def _real(parsed: argparse.Namespace) -> tuple[World, Setting]:
+    world = open_world(parsed.data, held_out_share=0.5, questions=None, seed=parsed.seed)
+    train = {"seed": parsed.seed, **FINE_TUNE}
+    return world, Setting(build=parsed.build_dir, seed=parsed.seed, train=train)
+
+
 def _play(parsed: argparse.Namespace, console: Console) -> dict[str, Outcome]:
     began = time.monotonic()
-    world = open_world(parsed.data, held_out_share=0.5, questions=None, seed=parsed.seed)
-    setting = Setting(
-        build=parsed.build_dir, seed=parsed.seed, train={"seed": parsed.seed, **FINE_TUNE}
-    )
+    world, setting = _small(parsed) if parsed.data is None else _real(parsed)
     console.print(
         f"[bold]World[/]: {world.collection.name}; users ask {len(world.asked)} questions, "
         f"{len(world.held_out)} are held out"
@@ -99,8 +113,6 @@ def _play(parsed: argparse.Namespace, console: Console) -> dict[str, Outcome]:
     for name, taste in TASTES.items():
         console.print(f"\n[bold]Round[/]: {name} users")
         outcomes[name] = Round(setting, world, made, setting.build / name, console).play(taste)
-        for reason in outcomes[name].report["reasons"]:
-            console.print(f"refused: {reason}", soft_wrap=True)
     seconds = time.monotonic() - began
     console.print()
     console.print(summary(outcomes))

@@ -41,7 +41,7 @@ class Setting:
     embedder: str | None = None
     precision: Precision = "int8"
     max_tokens: int = 128
-    top_k: int = 50
+    top_k: int = 100
     shown: int = 20
     sessions: int = 40
     eta: float = 1.0

@@ -1,7 +1,6 @@
 """The loop closes: a real worker ranks, simulated users click, and a better model serves.
 
-With the embedded broker and a tiny model with random weights; `make loop` does the same with the
-default reranker on a real collection.
+What `make loop` does: the embedded broker, and a tiny model that begins with random weights.
 """
 
 from pathlib import Path
@@ -14,38 +13,16 @@ pytest.importorskip("confluent_kafka")
 
 from demo.bundles import Made
 from demo.loop.round import Outcome, Round, Setting, prepare
+from demo.loop.small import HELD_OUT_SHARE, small_setting, small_world
 from demo.loop.users import Blind, Knowing, Taste
 from demo.loop.world import World, open_world
-from tests.unit.demo.tiny_world import write_tiny_world
-from tests.unit.export.tiny_cross_encoder import write_cross_encoder
-from tests.unit.tiny_retrieval import write_tiny_embedder
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Setting, World, Made]:
     folder = tmp_path_factory.mktemp("loop")
-    setting = Setting(
-        build=folder / "build",
-        base=str(write_cross_encoder(folder / "reranker")),
-        embedder=str(write_tiny_embedder(folder / "embedder")),
-        precision="fp32",
-        max_tokens=32,
-        top_k=40,
-        sessions=6,
-        train={
-            "method": "full",
-            "learning_rate": 0.02,
-            "epochs": 24,
-            "documents_per_query": 12,
-            "evaluate_every": 25,
-            "patience": 10,
-        },
-        # 28 questions say little about the first right answer alone, and a busy machine nothing
-        # about speed.
-        gate={"resamples": 999, "max_other_drop": 0.15, "min_speed": 0.1, "speed_pairs": 32},
-        label={"mine": {"per_query": 0}},
-    )
-    world = open_world(write_tiny_world(folder / "world"), 0.4, None, setting.seed)
+    setting = small_setting(folder)
+    world = open_world(small_world(folder), HELD_OUT_SHARE, None, setting.seed)
     return setting, world, prepare(setting, world)
 
 
