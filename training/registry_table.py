@@ -5,7 +5,6 @@ from rich.table import Table
 
 from training.registry import Change, Registry
 
-
 WIDTH = 140
 
 
