@@ -6,13 +6,8 @@ ExportError
 ├── CalibrationError       the calibration pairs are unusable
 ├── TargetExistsError           the output folder is there already
 └── VerificationError     the graph that was made does not compute what it should
-    └── GateError           the quantized model ranks worse than it may
+    └── GateError           the quantized model ranks worse than it may (in `gate.py`)
 """
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from export.gate import Attempt
 
 
 class ExportError(Exception):
@@ -39,13 +34,3 @@ class TargetExistsError(ExportError):
 
 class VerificationError(ExportError):
     """The exported graph differs too much from what it was made from."""
-
-
-class GateError(VerificationError):
-    """No recipe ranks well enough; `attempts` has the figures of each, in order."""
-
-    exit_code = 3
-
-    def __init__(self, message: str, attempts: "tuple[Attempt, ...]") -> None:
-        super().__init__(message)
-        self.attempts = attempts

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.stats import kendalltau  # type: ignore[import-untyped]
 
 from engine.graph import Logits
-from export.errors import GateError
+from export.errors import VerificationError
 from export.evaluation_set import EvaluationSet, JudgedQuery
 from export.measures import measure
 from schemas.manifests import Measures, Precision, Verification
@@ -61,6 +61,16 @@ def compare(data: EvaluationSet, fp32: Logits, quantized: Logits) -> Figures:
         rms_difference=float(np.sqrt(np.mean(differences**2))),
         fp32_deviation=float(np.std(fp32)),
     )
+
+
+class GateError(VerificationError):
+    """No recipe ranks well enough; `attempts` has the figures of each, in order."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, attempts: tuple[Attempt, ...]) -> None:
+        super().__init__(message)
+        self.attempts = attempts
 
 
 def judge(recipe: str, precision: Precision, figures: Figures) -> Attempt:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from export.errors import GateError
+from export.gate import GateError
 
 PRECISIONS = ("fp32", "fp16", "int8", "int4")
 

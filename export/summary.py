@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from export.errors import GateError
-from export.gate import Attempt
+from export.gate import Attempt, GateError
 from export.model_steps import Summary
 from schemas.manifests import Verification
 
