@@ -4,12 +4,12 @@ import ctypes
 import fcntl
 import glob
 import os
+import secrets
 import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +37,13 @@ def staging_beside(out: Path, *, force: bool = False) -> Iterator[Path]:
     check_target(out, force=force)
     out.parent.mkdir(parents=True, exist_ok=True)
     _remove_left_behind(out)
-    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=_STAGING, dir=out.parent))
-    lock = _lock(staging)
-    try:
+    staging = out.parent / f".{out.name}.{secrets.token_hex(4)}{_STAGING}"
+    with ExitStack() as stack:
+        # Before there is a folder: an interruption right after its making must find it too.
+        stack.callback(shutil.rmtree, staging, ignore_errors=True)
+        staging.mkdir(mode=0o700)
+        stack.callback(os.close, _lock(staging))
         yield staging
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        os.close(lock)
 
 
 def _lock(staging: Path) -> int:
@@ -121,7 +121,7 @@ def _hash_all(staging: Path) -> dict[str, BundledFile]:
 
 
 def _make_readable(staging: Path) -> None:
-    """Open the folder, private since mkdtemp, to those whom the umask lets read."""
+    """Open the folder, private so far, to those whom the umask lets read."""
     mask = os.umask(0)
     os.umask(mask)
     staging.chmod(0o777 & ~mask)
