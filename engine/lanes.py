@@ -117,10 +117,11 @@ class Lanes:
 
     def _count(self, job: _Job, batch: NDArray[np.intp], seconds: float) -> None:
         tokens = len(batch) * len(job.pairs[batch[0]].ids)
+        pairs = sum(job.pairs[position].first for position in batch)
         with self._lock:
             so_far = self._stats
             self._stats = LaneStats(
-                so_far.pairs + len(batch), so_far.tokens + tokens, so_far.busy_s + seconds
+                so_far.pairs + pairs, so_far.tokens + tokens, so_far.busy_s + seconds
             )
 
     def _score(self, job: _Job, batch: NDArray[np.intp]) -> None:

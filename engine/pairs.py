@@ -24,11 +24,15 @@ CHARS_PER_TOKEN = 32
 
 @dataclass(frozen=True)
 class EncodedPair:
-    """Token ids of a pair, int32 [tokens], where the document begins, and whether it was cut."""
+    """Token ids of a pair, int32 [tokens], where the document begins, and whether it was cut.
+
+    `first` is false for all passages of a document but one: together they are one pair's work.
+    """
 
     ids: Ids
     document_start: int
     truncated: bool
+    first: bool = True
 
 
 @dataclass(frozen=True)
@@ -98,8 +102,10 @@ class PairEncoder:
             whole = parts[0].start == 0 and parts[-1].stop == len(ids) and len(text) <= limit
             found.append(
                 [
-                    EncodedPair(np.concatenate([head, ids[part], tail]), len(head), not whole)
-                    for part in parts
+                    EncodedPair(
+                        np.concatenate([head, ids[part], tail]), len(head), not whole, place == 0
+                    )
+                    for place, part in enumerate(parts)
                 ]
             )
         return found

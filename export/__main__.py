@@ -47,6 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ExportError, EngineError) as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code if isinstance(error, ExportError) else 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"error: {where}{error.strerror or error}; nothing was written\n")
+        return 1
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; nothing was written\n")
         return 130

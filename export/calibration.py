@@ -70,7 +70,7 @@ def spread(items: Sequence[T], most: int) -> list[T]:
 
 def _read(file: Path) -> Iterator[Pair]:
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise CalibrationError(f"{file} can't be read: {error}") from error
     for number, line in enumerate(lines, start=1):

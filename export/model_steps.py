@@ -120,7 +120,10 @@ def export_model(request: Request) -> Summary:
 
 def _read_pairs(request: Request) -> tuple[EvaluationSet | None, CalibrationPairs]:
     """Read what judges and what calibrates: of one folder for both, every other query each."""
-    both = request.data is not None and request.data == request.calibration
+    data_at, calibration_at = (
+        path.resolve() if path is not None else None for path in (request.data, request.calibration)
+    )
+    both = data_at is not None and data_at == calibration_at
     data = None
     if request.precision != "fp32":
         data = load_evaluation_set(request.data, half=1 if both else None)

@@ -160,7 +160,8 @@ def _fits(scorer: Scorer, query: str) -> bool:
 def _sort(hits: Sequence[Hit], scored: Sequence[ScoredPair], fusion: Fusion | None) -> list[Hit]:
     logits = [-math.inf if math.isnan(pair.logit) else pair.logit for pair in scored]
     if fusion is not None:
-        logits = fuse(fusion, logits, [hit.score for hit in hits], [hit.text for hit in hits])
+        scores = [None if math.isnan(hit.score) else hit.score for hit in hits]
+        logits = fuse(fusion, logits, scores, [hit.text for hit in hits])
     order = sorted(range(len(hits)), key=lambda place: (-logits[place], hits[place].rank))
     return [hits[place] for place in order]
 

@@ -37,7 +37,13 @@ def promote(plan: PromotePlan, run: Path, now: Now = _now) -> dict[str, Any]:
     registry = Registry(plan.registry)
     replaced = read_digest(plan.kustomize) if plan.kustomize else None
     with registry.locked():
-        previous = registry.current() or replaced
+        serving = registry.current()
+        against = candidate["figures"].get("against")
+        if serving not in {None, bundle.digest} and against not in {None, serving}:
+            raise TrainingError(
+                f"{run} passed against {against}, and {serving} serves now: run the gate again"
+            )
+        previous = serving or replaced
         registry.keep(bundle.path, bundle.digest)
         if registry.current() != bundle.digest:
             registry.append(

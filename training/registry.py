@@ -60,7 +60,7 @@ class Registry:
         file = self.folder / MODELS
         if not file.is_file():
             return []
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").split("\n")[:-1]
         try:
             return [Change.model_validate_json(line) for line in lines]
         except ValidationError as error:

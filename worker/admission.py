@@ -180,7 +180,7 @@ class Admission:
         budgets = [
             self._budget_s(query, now_s)[0]
             for query, plan in zip(queries, plans, strict=True)
-            if plan.limit != 0
+            if plan.limit != 0 and self._wanted(query)
         ]
         bound = [budget for budget in budgets if budget is not None]
         if not bound or len(bound) < len(budgets):

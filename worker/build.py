@@ -201,7 +201,8 @@ def build_engine(settings: Settings, bundles: Bundles, store: Store) -> Engine:
         scorer=scorer,
         retriever=retriever,
         rankings=None
-        if index is None or settings.qdrant.url is not None
+        # A list that a cascade cut is not the one without it, and has the same key.
+        if index is None or settings.qdrant.url is not None or routing is not None
         else RankingCache(store, _scored_by(settings, model.digest), index.digest),
         model=model,
         clock=SystemClock(),

@@ -101,7 +101,8 @@ def team_draft(
     """
     order: list[RankedDocument] = []
     teams: list[Team] = []
-    shown: set[str] = set()
+    # By place and not by doc_id: an index may hold several chunks of one document.
+    shown: set[int] = set()
     rankings: dict[Team, Iterator[RankedDocument]] = {
         "champion": iter(champion),
         "challenger": iter(challenger),
@@ -112,8 +113,8 @@ def team_draft(
             ("challenger", "champion") if next(coins) else ("champion", "challenger")
         )
         for team in first[: size - len(order)]:
-            picked = next(each for each in rankings[team] if each.doc_id not in shown)
-            shown.add(picked.doc_id)
+            picked = next(each for each in rankings[team] if each.retrieval_rank not in shown)
+            shown.add(picked.retrieval_rank)
             order.append(picked.model_copy(update={"rank": len(order) + 1}))
             teams.append(team)
     return tuple(order), tuple(teams)

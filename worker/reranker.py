@@ -326,7 +326,9 @@ def _unscorable(
 def _too_late(item: Work) -> Work:
     """Those of its pairs that were scored in time are any: they make no order of their own."""
     reason: DegradedReason = "overload" if item.query.event.deadline_ms is None else "deadline"
-    return replace(item, plan=Plan(0, item.plan.reason or reason))
+    # A list that was to be interleaved and is nobody's takes no part.
+    experiment = None if item.arm == "interleaved" else item.experiment
+    return replace(item, plan=Plan(0, item.plan.reason or reason), experiment=experiment)
 
 
 def _without_scores(item: Work) -> Work:

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import structlog
+
 from engine.bundles import Bundle
 from engine.cascade import retriever_cut
 from engine.lanes import Lanes
@@ -14,6 +16,8 @@ from worker.settings import CascadeSettings
 
 Load = Callable[[Bundle[ModelManifest]], tuple[PairScorer, Lanes]]
 Open = Callable[[Path | str], Bundle[ModelManifest]]
+
+log = structlog.get_logger(__name__)
 
 ON = "cascade.on (RERANKER_CASCADE__ON)"
 PLACE = "cascade.model_bundle (RERANKER_CASCADE__MODEL_BUNDLE)"
@@ -33,6 +37,8 @@ def open_cascade(
             f"{ON}: the model bundle has no cascade; `python -m export cascade` chooses one"
         )
     if cascade.small_bundle is None:
+        if settings.model_bundle is not None:
+            raise StartError(f"{PLACE}: the model bundle's cascade has no smaller model: unset it")
         return None
     if settings.model_bundle is None:
         raise StartError(f"{PLACE} must name the bundle {cascade.small_bundle}")
@@ -60,4 +66,7 @@ def build_routing(
     if small is not None and cascade.small is not None:
         scorer, small_lanes = load(small)
         stage = SmallStage(scorer, small_lanes, cascade.small)
-    return None if cut is None and stage is None else Routing(cut, stage, lanes)
+    if cut is None and stage is None:
+        log.warning("cascade.on cuts nothing: its cut is for another index's retrieval scores")
+        return None
+    return Routing(cut, stage, lanes)

@@ -165,7 +165,12 @@ class PairScorer:
     ) -> tuple[dict[PairKey, Flight], set[PairKey]]:
         wanted = {key for row in keys for key in row if key not in cached}
         # `get` and not `in`: the other thread may forget a flight between the two.
-        flights = {key: flight for key in wanted if (flight := self._flights.get(key)) is not None}
+        # What was stopped will never be scored by that flight.
+        flights = {
+            key: flight
+            for key in wanted
+            if (flight := self._flights.get(key)) is not None and not flight.logits.stopped
+        }
         return flights, wanted - flights.keys()
 
     def _encode(

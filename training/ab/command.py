@@ -108,12 +108,18 @@ def _taking_part(
     if chosen not in names:
         raise InputError(f"there is no experiment {chosen}, but {', '.join(names)}")
     shown = first_of_each(one for one in feedback.shown if one.experiment.name == chosen)
-    settings = {(one.experiment.mode, one.experiment.share) for one in shown}
+    settings = {
+        (each.mode, each.share, each.by, each.champion.digest, each.challenger.digest)
+        for each in (one.experiment for one in shown)
+    }
     if len(settings) > 1:
-        said = ", ".join(f"{mode} {share}" for mode, share in sorted(settings))
+        said = ", ".join(
+            f"{mode} {share} by {by}, {champion[:19]} and {challenger[:19]}"
+            for mode, share, by, champion, challenger in sorted(settings)
+        )
         raise InputError(
             f"{chosen} was run with several settings ({said}): give a comparison a new "
-            "challenger.name whenever its mode or share changes"
+            "challenger.name whenever its models, mode, share or `by` change"
         )
     last_ms = (feedback.newest_ms or 0) - settle_minutes * 60_000
     settled = [one for one in shown if one.time_ms is None or one.time_ms <= last_ms]

@@ -61,6 +61,8 @@ def find(base: str, adapter: Path | None) -> tuple[Checkpoint, Adapter | None]:
 def load(base: str, adapter: Path | None, keep_layers: Sequence[int] | None = None) -> Start:
     """Load what `find` finds; raises CheckpointError, FinetuneError."""
     checkpoint, found = find(base, adapter)
+    if checkpoint.is_decoder:
+        raise FinetuneError(f"{base} is a decoder: only sequence classifiers with one label train")
     network = load_merged(checkpoint, found)
     if keep_layers is not None:
         cut_layers(network, keep_layers)

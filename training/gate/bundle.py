@@ -10,6 +10,7 @@ from engine.bundles import Bundle, open_model
 from export.errors import VerificationError
 from export.model_steps import Request, export_model
 from schemas.manifests import ModelManifest
+from training.errors import TrainingError
 from training.finetune.labels import LabelledQuery
 from training.plan_model import GatePlan
 from training.registry import Registry
@@ -49,9 +50,14 @@ def open_current(
     if plan.current is not None:
         return open_model(plan.current)
     serving = registry.current()
-    if serving is not None and registry.bundle(serving).is_dir():
+    if serving is not None:
+        if not registry.bundle(serving).is_dir():
+            raise TrainingError(
+                f"{serving} serves, and {registry.bundle(serving)} is missing: put its bundle "
+                "there, or name it in gate.current"
+            )
         return open_model(registry.bundle(serving))
-    out = folder / "default"
+    out = folder / f"default-{plan.precision}-{max_tokens}"
     if not out.is_dir():
         export_model(Request(precision=plan.precision, out=out, max_tokens=max_tokens))
     return open_model(out)
@@ -69,7 +75,7 @@ def write_calibration(queries: Sequence[LabelledQuery], seed: int, file: Path) -
 
 
 def clear(folder: Path) -> None:
-    """Remove what an earlier gate decided; the exported default stays, it depends on nothing."""
+    """Remove what an earlier gate decided; exported defaults stay."""
     for name in ("candidate.json", "report.json", "done.json"):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "bundle", ignore_errors=True)

@@ -60,6 +60,7 @@ def compare(current: Values, new: Values, resamples: int, seed: int) -> Comparis
         permutation_type="samples",
         alternative="greater",
         n_resamples=resamples,
+        batch=_batch(difference),
         rng=np.random.default_rng(seed),
     )
     interval = _interval(difference, resamples, seed)
@@ -73,6 +74,11 @@ def compare(current: Values, new: Values, resamples: int, seed: int) -> Comparis
     )
 
 
+def _batch(values: Values) -> int:
+    """Resamples at a time: all at once would take gigabytes for thousands of queries."""
+    return max(1, 1_000_000 // len(values))
+
+
 def _mean_difference(one: Values, other: Values, axis: int = -1) -> Values:
     found: Values = np.mean(one - other, axis=axis)
     return found
@@ -84,6 +90,7 @@ def _interval(difference: Values, resamples: int, seed: int) -> tuple[float, flo
         np.mean,
         method="percentile",
         n_resamples=resamples,
+        batch=_batch(difference),
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return float(found.low), float(found.high)

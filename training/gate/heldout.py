@@ -1,5 +1,6 @@
 """Held-out queries: their candidates as retrieved, and what is known to be right."""
 
+import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,8 +44,7 @@ def from_labels(test: list[LabelledQuery], index_bundle: Path | None, top_k: int
             "no query of the split test has a document that is better than another: there is "
             "nothing to measure by; give test a larger share, or name gate.held_out"
         )
-    known = all(d.retrieval_score is not None for query in useful for d in query.documents)
-    index = open_index(index_bundle).manifest if index_bundle and known else None
+    index = open_index(index_bundle).manifest if index_bundle else None
     return HeldOut(
         name="labels, split test",
         queries={query.query_id: query.query for query in useful},
@@ -79,9 +79,14 @@ def from_folder(folder: Path, index_bundle: Path | None, top_k: int) -> HeldOut:
 
 
 def _hits(query: LabelledQuery, top_k: int) -> list[Hit]:
-    """The documents in their order; a score that nobody knows is 0, and is not looked at."""
+    """The documents in their order; a score that nobody knows is NaN, and its list is not fused."""
     return [
-        Hit(document.doc_id, document.text, document.retrieval_score or 0.0, rank)
+        Hit(
+            document.doc_id,
+            document.text,
+            math.nan if document.retrieval_score is None else document.retrieval_score,
+            rank,
+        )
         for rank, document in enumerate(query.documents[:top_k], start=1)
     ]
 

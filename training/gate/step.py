@@ -125,8 +125,13 @@ def _inputs(ground: Ground, labels: Path) -> dict[str, str]:
         "current": serving or "default",
     }
     if ground.plan.held_out:
-        qrels = ground.plan.held_out / "qrels.tsv"
-        found["held_out"] = sha256_of(qrels) if qrels.is_file() else "missing"
+        found["held_out"] = digest_of(
+            {
+                file.name: sha256_of(file)
+                for file in sorted(ground.plan.held_out.iterdir())
+                if file.is_file()
+            }
+        )
     return found
 
 

@@ -188,8 +188,8 @@ class _Builder:
         for one in annotated:
             key = query_key(one.query, one.tenant)
             self.queries.setdefault(key, (one.query, one.tenant))
-            self.texts.setdefault(one.doc_id, one.text)
-            self._add((key, one.doc_id), one.label, one.weight, "annotated")
+            # Another pair may have another part of the same document: a title has its whole body.
+            self._add((key, one.doc_id), one.label, one.weight, "annotated", one.text)
 
     def add_clicks(self, log: ClickLog, propensities: Propensities) -> None:
         if log.clicks == 0:
@@ -198,10 +198,17 @@ class _Builder:
             label, weight = label_and_weight(exposure, propensities, self.plan.clicks.clip)
             self._add(pair, label, weight, "click")
 
-    def _add(self, pair: PairKey, label: float, weight: float, source: LabelSource) -> None:
+    def _add(
+        self,
+        pair: PairKey,
+        label: float,
+        weight: float,
+        source: LabelSource,
+        text: str | None = None,
+    ) -> None:
         """Add a row unless there is a better source's; weight 0 leaves the pair out for good."""
         key, doc_id = pair
-        text = self.texts.get(doc_id, "")
+        text = self.texts.get(doc_id, "") if text is None else text
         # A judgement of a bare text is one of the document that was shown with that text.
         pair = (key, self.by_text.get(text, doc_id) if doc_id == text_id(text) else doc_id)
         if pair in self.settled:

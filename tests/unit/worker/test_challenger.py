@@ -117,7 +117,7 @@ def listed(*names: str) -> list[RankedDocument]:
             rank=n,
             score=1.0,
             relevance=0.5,
-            retrieval_rank=1,
+            retrieval_rank=ord(name[0]),
             retrieval_score=None,
             truncated=False,
         )
