@@ -33,7 +33,8 @@ class Setting:
         log = self.checkpoint.parent / f"peer-{arguments[0]}.log"
         with log.open("w") as errors:
             return subprocess.Popen(
-                [str(self.python), str(CHILD), *arguments, str(self.checkpoint)],
+                # -P: without the folder of the script, whose `profile` is not Python's.
+                [str(self.python), "-P", str(CHILD), *arguments, str(self.checkpoint)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
