@@ -7,7 +7,7 @@ from pathlib import Path
 
 from demo.loop.round import Setting
 from tests.unit.demo.tiny_world import write_tiny_world
-from tests.unit.export.tiny_cross_encoder import write_cross_encoder
+from tests.unit.export.tiny_cross_encoder import make_tokenizer, write_cross_encoder
 from tests.unit.tiny_retrieval import write_tiny_embedder
 
 HELD_OUT_SHARE = 0.4
@@ -25,7 +25,7 @@ def small_setting(folder: Path) -> Setting:
     if not base.is_dir():
         write_cross_encoder(base)
     if not embedder.is_dir():
-        write_tiny_embedder(embedder)
+        write_tiny_embedder(embedder, make_tokenizer("bert"))
     return Setting(
         build=folder,
         base=str(base),

@@ -199,7 +199,7 @@ MUTATIONS = (
     ),
     Mutation(
         "secrets are taken as flags",
-        "worker/__main__.py",
+        "worker/flags.py",
         "    refuse_secret_flags(parsed)\n",
         "",
         (f"{WORKER}/test_secrets.py",),

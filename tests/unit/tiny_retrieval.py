@@ -29,12 +29,15 @@ SENTENCES = (
 )
 
 
-def write_tiny_embedder(folder: Path, **pooling: bool) -> Path:
-    """Write a model in the format of sentence-transformers, pooling by the mean if unsaid."""
+def write_tiny_embedder(folder: Path, tokenizer: Any = None, **pooling: bool) -> Path:
+    """Write a model in the format of sentence-transformers, pooling by the mean if unsaid.
+
+    A tokenizer that is trained here numbers its pieces differently in each process.
+    """
     import torch
     from transformers import BertConfig, BertModel
 
-    tokenizer = _train_tokenizer()
+    tokenizer = tokenizer or _train_tokenizer()
     torch.manual_seed(7)
     make_config: Any = BertConfig
     config = make_config(
