@@ -101,7 +101,7 @@ def export_model(request: Request) -> Summary:
     begun = time.monotonic()
     may_replace = request.replace or request.force
     with (
-        staging_beside(request.out, force=may_replace) as staging,
+        staging_beside(request.out, force=may_replace, flag="--replace") as staging,
         tempfile.TemporaryDirectory() as scratch,
     ):
         data, pairs = _read_pairs(request)

@@ -28,13 +28,13 @@ _RENAME_EXCHANGE = 2
 
 
 @contextmanager
-def staging_beside(out: Path, *, force: bool = False) -> Iterator[Path]:
+def staging_beside(out: Path, *, force: bool = False, flag: str = "--force") -> Iterator[Path]:
     """Give an empty folder on the file system of `out`; it is gone afterwards unless sealed.
 
     Asks first whether `out` may be written, so that a long export doesn't fail at its end. What
     exports to `out` left behind that were killed is removed.
     """
-    check_target(out, force=force)
+    check_target(out, force=force, flag=flag)
     out.parent.mkdir(parents=True, exist_ok=True)
     _remove_left_behind(out)
     staging = out.parent / f".{out.name}.{secrets.token_hex(4)}{_STAGING}"
@@ -66,10 +66,11 @@ def _remove_left_behind(out: Path) -> None:
         os.close(lock)
 
 
-def check_target(out: Path, *, force: bool = False) -> None:
+def check_target(out: Path, *, force: bool = False, flag: str = "--force") -> None:
     """Raise TargetExistsError where `out` holds something that may not be replaced.
 
-    Even with `force` only a bundle or an empty folder is replaced: a mistyped path costs nothing.
+    `flag` is what the command calls `force`. Even with it only a bundle or an empty folder is
+    replaced: a mistyped path costs nothing.
     """
     if not out.exists() and not out.is_symlink():
         return
@@ -78,9 +79,9 @@ def check_target(out: Path, *, force: bool = False) -> None:
     if not any(out.iterdir()):
         return
     if not force:
-        raise TargetExistsError(f"{out} exists already: add --force to replace it")
+        raise TargetExistsError(f"{out} exists already: add {flag} to replace it")
     if not (out / MANIFEST).is_file():
-        raise TargetExistsError(f"{out} is not a bundle, so --force won't replace it")
+        raise TargetExistsError(f"{out} is not a bundle, so {flag} won't replace it")
 
 
 def seal(
