@@ -14,6 +14,10 @@ from kafka.errors import CorruptRecordError
 from demo.broker import KAFKA_PYTHON_SETTINGS, PARTITIONS, EmbeddedBroker
 from tests.checker import Outgoing, produce, read_topic
 
+# Metadata that comes during the first join makes a second one, and that takes as long as this: with
+# the client's own 30 s it ended behind the 30 s that `read` waits.
+SESSION_TIMEOUT_MS = 6_000
+
 NewProducer = Callable[..., KafkaProducer]
 NewConsumer = Callable[..., KafkaConsumer]
 
@@ -47,6 +51,7 @@ def new_consumer(broker: EmbeddedBroker) -> Iterator[NewConsumer]:
                 auto_offset_reset="earliest",
                 enable_auto_commit=False,
                 isolation_level="read_committed",
+                session_timeout_ms=SESSION_TIMEOUT_MS,
                 **KAFKA_PYTHON_SETTINGS,
                 **settings,
             )
