@@ -52,14 +52,14 @@ MUTATIONS = (
         "worker/loop.py",
         "        self._parts.broker.rewind()\n",
         "",
-        (f"{WORKER}/test_loop.py::test_what_is_away_for_a_while_is_waited_for",),
+        (f"{WORKER}/test_loop_back_off.py::test_what_is_away_for_a_while_is_waited_for",),
     ),
     Mutation(
         "what was read of partitions that move is not read again",
         "worker/loop.py",
         "        self._parts.intake.clear()\n        self._must_rewind = True\n",
         "        self._parts.intake.clear()\n",
-        (f"{WORKER}/test_loop.py::test_what_moved_away_is_not_committed",),
+        (f"{WORKER}/test_loop_moves.py::test_what_moved_away_is_not_committed",),
     ),
     Mutation(
         "the offset of the last record, and not the one after it",
@@ -81,14 +81,14 @@ MUTATIONS = (
         "worker/loop.py",
         "        delay_s = random.uniform(0, limit)",
         "        delay_s = limit",
-        (f"{WORKER}/test_loop.py",),
+        (f"{WORKER}/test_loop_back_off.py",),
     ),
     Mutation(
         "failures at once make the loop spin",
         "worker/loop.py",
         "            self._rest(began_s)\n",
         "",
-        (f"{WORKER}/test_loop.py::test_polls_that_fail_at_once_do_not_spin",),
+        (f"{WORKER}/test_loop_back_off.py::test_polls_that_fail_at_once_do_not_spin",),
     ),
     Mutation(
         "a header name that is not UTF-8 is left to the client",
