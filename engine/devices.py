@@ -1,24 +1,25 @@
 """What runs a model bundle's graph: ONNX Runtime on the CPU or a GPU, or OpenVINO on the CPU."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from engine.batches import BatchSize, BatchSizes, measured_sizes
+from engine.bound import BoundGraph
 from engine.bundles import Bundle
 from engine.errors import BundleError
 from engine.graph import Graph, Logits, OnnxGraph
+from engine.lanes import Lanes
+from engine.providers import CUDA, TENSORRT, Gpu, gpu_providers, gpu_size
 from schemas.manifests import ModelManifest
 
 Device = Literal["cpu", "openvino", "cuda", "tensorrt"]
 
-CPU = "CPUExecutionProvider"
-CUDA = "CUDAExecutionProvider"
-TENSORRT = "TensorrtExecutionProvider"
-# Best first. TensorRT leaves what it does not know to CUDA.
-GPU_CHOICES = {"cuda": (CUDA, CPU), "tensorrt": (TENSORRT, CUDA, CPU)}
+FIRST = {"cuda": CUDA, "tensorrt": TENSORRT}
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,37 @@ class BucketedGraph:
         return self.graph(padded, starts)[:rows]
 
 
-def open_graph(bundle: Bundle[ModelManifest], device: Device, lanes: int) -> Graph:
+def open_lanes(
+    bundle: Bundle[ModelManifest], device: Device, lanes: int, engine_cache: Path | None = None
+) -> Lanes:
+    """Load a bundle's graph and start lanes with the batches that suit both; raises BundleError.
+
+    `engine_cache` is where TensorRT keeps its engines, by default the user's cache folder.
+    """
+    graph = open_graph(bundle, device, lanes, engine_cache)
+    return Lanes(graph, lanes, batch_sizes(bundle.manifest, device))
+
+
+def default_size(manifest: ModelManifest, device: Device) -> BatchSize:
+    """Return the largest batch on a device where none was measured."""
+    if device == "cpu" or device == "openvino":  # noqa: PLR1714 - mypy narrows by equality only
+        return BatchSize()
+    return gpu_size(manifest, device)
+
+
+def batch_sizes(manifest: ModelManifest, device: Device) -> BatchSizes:
+    """Return the batches for a bundle on a device: as its manifest says, or the default.
+
+    For TensorRT always the default: its engine is built for it.
+    """
+    default = default_size(manifest, device)
+    measured = measured_sizes(manifest, device, powers_of_two=default.powers_of_two)
+    return BatchSizes(default) if measured is None or device == "tensorrt" else measured
+
+
+def open_graph(
+    bundle: Bundle[ModelManifest], device: Device, lanes: int, engine_cache: Path | None = None
+) -> Graph:
     """Load a bundle's graph for so many lanes; raises BundleError.
 
     Without a GPU that works ONNX Runtime would quietly take the CPU: that is an error here.
@@ -53,11 +84,20 @@ def open_graph(bundle: Bundle[ModelManifest], device: Device, lanes: int) -> Gra
         from engine.openvino_graph import OpenVinoGraph  # noqa: PLC0415 - an optional extra
 
         return OpenVinoGraph.open(bundle, lanes)
-    providers = GPU_CHOICES[device]
-    if providers[0] in ort.get_available_providers():
-        graph = OnnxGraph.open(bundle, providers)
-        if providers[0] in graph.session.get_providers():
-            return BucketedGraph(graph)
+    return _open_on_gpu(bundle, device, engine_cache)
+
+
+def _open_on_gpu(bundle: Bundle[ModelManifest], device: Gpu, engine_cache: Path | None) -> Graph:
+    if bundle.manifest.precision in {"int8", "int4"}:
+        raise BundleError(
+            f"device (RERANKER_DEVICE) {device}: {bundle.path} is {bundle.manifest.precision}, "
+            "made for CPUs and slower on a GPU: make one with `python -m export model --precision "
+            "fp16 --out DIR`, or set cpu"
+        )
+    if FIRST[device] in ort.get_available_providers():
+        graph = OnnxGraph.open(bundle, gpu_providers(bundle, device, engine_cache))
+        if FIRST[device] in graph.session.get_providers():
+            return BucketedGraph(BoundGraph(graph, "cuda"))
     raise BundleError(
         f"device (RERANKER_DEVICE) {device}: ONNX Runtime finds no GPU here: install the extra "
         "[gpu] in place of [cpu], check the driver, or set cpu"

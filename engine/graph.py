@@ -14,7 +14,10 @@ from engine.errors import BundleError
 from schemas.manifests import ModelManifest
 
 Logits = NDArray[np.float32]
+# Name and options.
+Provider = tuple[str, Mapping[str, str]]
 
+CPU_ONLY: Sequence[Provider] = (("CPUExecutionProvider", {}),)
 # Providers that need CUDA's libraries.
 GPU_PROVIDERS = frozenset({"CUDAExecutionProvider", "TensorrtExecutionProvider"})
 
@@ -36,8 +39,12 @@ class OnnxGraph:
     token_types: bool
 
     @classmethod
-    def open(cls, bundle: Bundle[ModelManifest], providers: Sequence[str] = ()) -> "OnnxGraph":
-        """Load `model.onnx`; `providers` are ONNX Runtime's names, best first (default: CPU).
+    def open(
+        cls,
+        bundle: Bundle[ModelManifest],
+        providers: Sequence[Provider] = (),
+    ) -> "OnnxGraph":
+        """Load `model.onnx`; `providers` are ONNX Runtime's, with options, best first (none: CPU).
 
         Raises BundleError for what is no model, or not the model that the manifest describes.
         """
@@ -47,8 +54,10 @@ class OnnxGraph:
             session = ort.InferenceSession(
                 str(file),
                 _session_options(),
-                providers=list(providers) or ["CPUExecutionProvider"],
+                providers=[(name, dict(options)) for name, options in providers or CPU_ONLY],
                 disabled_optimizers=set(manifest.disabled_optimizers),
+                # What fails on a GPU is said, not quietly done on the CPU.
+                enable_fallback=False,
             )
         except Exception as error:  # ONNX Runtime's errors have no common base.
             reason = " ".join(str(error).split())
@@ -58,13 +67,19 @@ class OnnxGraph:
 
     def __call__(self, ids: NDArray[np.int64], document_start: NDArray[np.int64]) -> Logits:
         """See `Graph`."""
+        (logits,) = self.session.run([self.output], self.feeds(ids, document_start))
+        return np.asarray(logits, dtype=np.float32)
+
+    def feeds(
+        self, ids: NDArray[np.int64], document_start: NDArray[np.int64]
+    ) -> dict[str, NDArray[np.int64]]:
+        """Return the graph's inputs, int64 [rows, tokens] each."""
         feeds: dict[str, NDArray[np.int64]] = {"input_ids": ids}
         if "token_type_ids" in self.inputs:
             feeds["token_type_ids"] = self._types(ids, document_start)
         if "attention_mask" in self.inputs:
             feeds["attention_mask"] = np.ones_like(ids)
-        (logits,) = self.session.run([self.output], feeds)
-        return np.asarray(logits, dtype=np.float32)
+        return feeds
 
     def _types(
         self, ids: NDArray[np.int64], document_start: NDArray[np.int64]
@@ -74,12 +89,12 @@ class OnnxGraph:
         return (np.arange(ids.shape[1]) >= document_start[:, None]).astype(np.int64)
 
 
-def _load_gpu_libraries(providers: Sequence[str]) -> None:
+def _load_gpu_libraries(providers: Sequence[Provider]) -> None:
     """Load CUDA's and cuDNN's libraries out of their packages, before the first session.
 
     ONNX Runtime looks only where the system's libraries are, and finds none in a slim image.
     """
-    if GPU_PROVIDERS.intersection(providers):
+    if GPU_PROVIDERS.intersection(name for name, _ in providers):
         ort.preload_dlls()
 
 

@@ -15,7 +15,7 @@ from queue import SimpleQueue
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.batches import plan_batches
+from engine.batches import CPU_SIZES, BatchSizes, plan_batches
 from engine.graph import Graph, Logits
 from engine.pairs import EncodedPair
 
@@ -65,8 +65,9 @@ class LaneStats:
 class Lanes:
     """N threads that take model batches of all jobs from one queue, in the order they came."""
 
-    def __init__(self, graph: Graph, lanes: int) -> None:
+    def __init__(self, graph: Graph, lanes: int, sizes: BatchSizes = CPU_SIZES) -> None:
         self._graph = graph
+        self._sizes = sizes
         self._lock = threading.Lock()
         self._stats = LaneStats(0, 0, 0.0)
         self._queue: SimpleQueue[tuple[_Job, NDArray[np.intp]] | None] = SimpleQueue()
@@ -81,7 +82,7 @@ class Lanes:
 
         Batches of a cancelled or stopped future that have not begun are skipped.
         """
-        batches = plan_batches([len(pair.ids) for pair in pairs])
+        batches = plan_batches([len(pair.ids) for pair in pairs], self._sizes)
         job = _Job(pairs, len(batches))
         for batch in batches:
             self._queue.put((job, batch))

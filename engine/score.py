@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.bundles import Bundle
-from engine.graph import OnnxGraph
+from engine.devices import open_lanes
 from engine.lanes import Lanes
 from engine.pairs import EncodedPair, PairEncoder
 from engine.passages import ONE_PASSAGE, Passages
@@ -33,7 +33,7 @@ class Scorer:
         cls, bundle: Bundle[ModelManifest], lanes: int = 1, passages: Passages = ONE_PASSAGE
     ) -> "Scorer":
         """Open a model bundle with so many lanes."""
-        return cls(PairEncoder.open(bundle, passages), Lanes(OnnxGraph.open(bundle), lanes))
+        return cls(PairEncoder.open(bundle, passages), open_lanes(bundle, "cpu", lanes))
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[ScoredPair]:
         """Return one score for each (query, document); raises QueryTooLongError."""

@@ -15,6 +15,7 @@ COMMANDS = {
     "model": ("export.model", "a checkpoint into a verified model bundle"),
     "index": ("export.index", "a corpus into an index bundle"),
     "cascade": ("export.cascade", "a bundle that scores only what cheaper scores do not rule out"),
+    "tune": ("export.tune", "the fastest batches for a model on this machine, in its bundle"),
     "evaluate": ("export.evaluate", "how well a bundle ranks a test collection"),
     "push": ("export.push", "a bundle to s3://, gs://, hf:// and the like"),
     "pull": ("export.pull", "a bundle from such an address, checked on arrival"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.bundles import MANIFEST, Bundle, open_index, open_model
 from engine.remote import is_address, open_remote
-from schemas.manifests import IndexManifest, IndexSegment, ModelManifest
+from schemas.manifests import Batches, IndexManifest, IndexSegment, ModelManifest
 
 Manifest = ModelManifest | IndexManifest
 Lines = list[tuple[str, str]]
@@ -104,7 +104,15 @@ def _model(manifest: ModelManifest) -> Lines:
     ]
     if manifest.adapter is not None:
         lines.append(("adapter", f"{manifest.adapter.name} {manifest.adapter.digest}"))
+    lines += [("batches", _batches(table)) for table in manifest.batches or ()]
     return [*lines, *_verification(manifest)]
+
+
+def _batches(table: Batches) -> str:
+    steps = ", ".join(
+        f"{step.rows} rows, {step.batch_tokens} tokens up to {step.tokens}" for step in table.steps
+    )
+    return f"{table.device}: {steps} ({table.machine})"
 
 
 def _verification(manifest: ModelManifest) -> Lines:

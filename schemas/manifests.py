@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SHA256 = r"^sha256:[0-9a-f]{64}$"
 Digest = Annotated[str, Field(pattern=SHA256)]
@@ -151,6 +151,35 @@ class Cascade(ManifestPart):
     )
 
 
+class BatchStep(ManifestPart):
+    """How large a batch is of sequences that are too long for the step before it."""
+
+    tokens: Annotated[int, Field(ge=1)] = Field(
+        description="Tokens of the longest sequence; the last step is for longer ones, too."
+    )
+    rows: Annotated[int, Field(ge=1)] = Field(description="Sequences of a batch, at most.")
+    batch_tokens: Annotated[int, Field(ge=1)] = Field(
+        description="Tokens of a batch, at most; one sequence always fits."
+    )
+
+
+class Batches(ManifestPart):
+    """The fastest batches on one device, as measured. They change no score."""
+
+    device: str = Field(description="The worker's setting `device`: `cpu`, `openvino`, `cuda`.")
+    steps: Annotated[tuple[BatchStep, ...], Field(min_length=1)] = Field(
+        description="Shortest sequences first."
+    )
+    machine: str = Field(description="What it was measured on, for people.")
+
+    @model_validator(mode="after")
+    def _steps_rise(self) -> Self:
+        ends = [step.tokens for step in self.steps]
+        if ends != sorted(set(ends)):
+            raise ValueError("each step must be for longer sequences than the one before it")
+        return self
+
+
 class ModelManifest(ManifestPart):
     """`manifest.json` of a model bundle."""
 
@@ -180,6 +209,10 @@ class ModelManifest(ManifestPart):
     )
     cascade: Cascade | None = Field(
         default=None, description="Used where the worker's setting cascade.on says so."
+    )
+    batches: tuple[Batches, ...] | None = Field(
+        default=None,
+        description="One for each device that was measured; on others the engine's own sizes hold.",
     )
     files: dict[FileName, BundledFile]
 

@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from engine.bundles import Bundle, open_index, open_model
-from engine.devices import open_graph
+from engine.devices import open_lanes
 from engine.errors import BundleError
 from engine.fusion import fusion_for
 from engine.index import Retriever as IndexEngine
@@ -251,8 +251,7 @@ def _scorer(
     """Load a model and warm it up. Its digest is in its keys, so models share no scores."""
     passages = Passages(settings.passages.most, settings.passages.overlap)
     encoder = PairEncoder.open(bundle, passages)
-    count = lanes_of(settings)
-    lanes = Lanes(open_graph(bundle, settings.device, count), count)
+    lanes = open_lanes(bundle, settings.device, lanes_of(settings), settings.engine_cache)
     if not warm_up(encoder, lanes):
         raise BundleError(
             f"bundle {bundle.path} gives scores that are no finite numbers: export it again, with "

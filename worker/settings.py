@@ -21,6 +21,7 @@ from pydantic_settings import (
 SETTINGS_FILE_VARIABLE = "RERANKER_SETTINGS_FILE"
 SECRETS_DIR_VARIABLE = "RERANKER_SECRETS_DIR"
 MAX_SECRETS_BYTES = 1024 * 1024
+GPU_LANES = 2
 
 Milliseconds = Annotated[int, Field(ge=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -188,7 +189,9 @@ class BatchSettings(Section):
         1, description="Batches that wait, tokenised, while one is scored."
     )
     lanes: Annotated[int, Field(ge=0)] = Field(
-        0, description="Threads that score, one core each. 0: as many as the process may use."
+        0,
+        description="Threads that score, one core each. 0: as many as the process may use; on a "
+        "GPU, which they only feed, 2.",
     )
 
 
@@ -345,7 +348,13 @@ class Settings(BaseSettings):
     device: Literal["cpu", "openvino", "cuda", "tensorrt"] = Field(
         "cpu",
         description="What scores. openvino: the CPU too, with the extra [openvino]. cuda and "
-        "tensorrt need the extra [gpu] and one GPU a worker. Scores differ a little between them.",
+        "tensorrt need the extra [gpu], one GPU a worker and bundles in fp16 or fp32. Scores "
+        "differ a little between them.",
+    )
+    engine_cache: Path | None = Field(
+        None,
+        description="device=tensorrt: where engines that were built are kept, for the next start. "
+        "Default: kafka-reranker/engines in the user's cache folder.",
     )
     qdrant: QdrantSettings = QdrantSettings()
     kafka: KafkaSettings = KafkaSettings()
@@ -389,5 +398,11 @@ class Settings(BaseSettings):
 
 
 def lanes_of(settings: Settings) -> int:
-    """Return the number of scoring threads: as set, or the cores that this process may use."""
-    return settings.batch.lanes or len(os.sched_getaffinity(0))
+    """Return the number of scoring threads: as set, or the cores that this process may use.
+
+    For a GPU two, so that one batch is copied there while another is computed.
+    """
+    if settings.batch.lanes:
+        return settings.batch.lanes
+    cores = len(os.sched_getaffinity(0))
+    return min(cores, GPU_LANES) if settings.device in {"cuda", "tensorrt"} else cores

@@ -27,14 +27,15 @@ def test_libraries_come_before_the_session(
     made: list[str] = []
     session: Any = ort.InferenceSession
 
-    def make(*arguments: Any, providers: list[str], **more: Any) -> Any:
+    def make(*arguments: Any, providers: object, **more: Any) -> Any:
         made.append("session")
+        assert more["enable_fallback"] is False
         return session(*arguments, providers=["CPUExecutionProvider"], **more)
 
     monkeypatch.setattr(ort, "preload_dlls", lambda: made.append("libraries"))
     monkeypatch.setattr(ort, "InferenceSession", make)
 
-    OnnxGraph.open(bundle, providers)
+    OnnxGraph.open(bundle, [(name, {}) for name in providers])
 
     assert made == calls
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import onnxruntime as ort
 import pytest
 
-from engine.devices import CUDA
+from engine.providers import CUDA
 from tests.unit.tiny_retrieval import write_counting_model
 
 
