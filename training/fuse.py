@@ -79,26 +79,36 @@ class Scored:
         return ndcg_of_many(self.judgements, [self.rankings(fusion) for fusion in fusions])
 
 
-def learn(dev: Sequence[Scored], embedder: str, full_chars: int | None = None) -> Fusion:
-    """Steps 2 and 3; raises TrainingError where the logit says nothing about relevance."""
-    centers = _centers(dev) if full_chars else (0.0,)
+def learn(
+    dev: Sequence[Scored], embedder: str, full_chars: int | None = None, *, must: bool = True
+) -> Fusion:
+    """Steps 2 and 3; raises TrainingError where the logit says nothing about relevance.
+
+    With `full_chars` longer documents count for less; unless they `must`, only where that is worth
+    more than counting all alike.
+    """
+    shapes: list[tuple[int | None, float]] = []
+    if not (full_chars and must):
+        shapes.append((None, 0.0))
+    if full_chars:
+        shapes += [(full_chars, center) for center in _centers(dev)]
     tried = [
         Fusion(
             logit_scale=1.0,
             retrieval_weight=weight,
-            full_chars=full_chars,
+            full_chars=chars,
             center=center,
             embedder=embedder,
         )
-        for center in centers
+        for chars, center in shapes
         for weight in WEIGHTS
     ]
     retriever, *found = zip(*(one.ndcg([None, *tried]) for one in dev), strict=True)
     gains = np.asarray(found) - np.asarray(retriever)
     worth = (gains - (LOSS_COUNTS - 1) * np.maximum(0.0, -gains - CHANCE)).mean(axis=1)
-    by_center = worth.reshape(len(centers), len(WEIGHTS))
+    by_shape = worth.reshape(len(shapes), len(WEIGHTS))
     # Neighbours count as well: with few queries, a single weight stands out by chance.
-    padded = np.pad(by_center, ((0, 0), (1, 1)), mode="edge")
+    padded = np.pad(by_shape, ((0, 0), (1, 1)), mode="edge")
     smooth = (padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]) / 3
     best = tried[int(np.argmax(smooth))]
     scale, bias = _log_odds(dev, best)

@@ -9,27 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from training.errors import InputError
+from training.parquet_schema import schema_of
 from training.run_folder import written_beside
 
 Split = Literal["train", "dev", "test"]
 LabelSource = Literal["click", "judgement", "annotated", "mined"]
 _BATCH_ROWS = 8192
-
-GROUPS_SCHEMA = pa.schema(
-    [
-        pa.field("query_id", pa.string(), nullable=False),
-        pa.field("query", pa.string(), nullable=False),
-        pa.field("tenant", pa.string()),
-        pa.field("doc_id", pa.string(), nullable=False),
-        pa.field("text", pa.string(), nullable=False),
-        pa.field("label", pa.float64(), nullable=False),
-        pa.field("weight", pa.float64(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("retrieval_rank", pa.int32()),
-        pa.field("retrieval_score", pa.float64()),
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +37,9 @@ class LabelRow:
     source: LabelSource
     retrieval_rank: int | None = None
     retrieval_score: float | None = None
+
+
+GROUPS_SCHEMA = schema_of(LabelRow)
 
 
 def write_rows(rows: Iterable[LabelRow], path: Path) -> int:

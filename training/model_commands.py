@@ -5,10 +5,10 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from training.plan import Plan, load_plan
+from training.plan_arguments import add_plan
 
 # As with `export model`: what was made is not good enough.
 REFUSED = 3
@@ -26,9 +26,7 @@ class ModelCommand:
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the command's arguments."""
-        parser.add_argument("--plan", type=Path, required=True, help="the YAML file")
-        if self.needs_run:
-            parser.add_argument("--run", type=Path, required=True, help="folder of the run")
+        add_plan(parser, needs_run=self.needs_run)
         self.declare(parser)
 
     def run(self, args: argparse.Namespace) -> Any:

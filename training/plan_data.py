@@ -21,8 +21,12 @@ class KafkaPlan(_Section):
     topic: str = "rerank.feedback"
     group_id: str = Field(default="kafka-reranker-training", description="A group of its own.")
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
-        default=None, description="With it, the environment holds user and password."
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = (
+        Field(
+            default=None,
+            description="With it, the environment holds user and password; of OAUTHBEARER, "
+            "`sasl_oauth_token_file` the token.",
+        )
     )
     sasl_username_env: str = Field(
         default="RERANKER_KAFKA__SASL_USERNAME", description="Variable that holds the user's name."
@@ -30,10 +34,23 @@ class KafkaPlan(_Section):
     sasl_password_env: str = Field(
         default="RERANKER_KAFKA__SASL_PASSWORD", description="Variable that holds the password."
     )
+    sasl_oauth_token_file: Path | None = Field(
+        default=None, description="Read for each connection, so that a renewed token is used."
+    )
     ssl_cafile: Path | None = Field(default=None, description="PEM of the authority.")
     ssl_certfile: Path | None = Field(default=None, description="PEM of the client's certificate.")
     ssl_keyfile: Path | None = Field(default=None, description="PEM of the client's key.")
     timeout_s: float = Field(default=30.0, gt=0.0, description="To connect, and between answers.")
+    embedded: bool = Field(
+        default=False,
+        description="For the demo's embedded broker, which can't be asked for its version.",
+    )
+
+    @model_validator(mode="after")
+    def _token_is_somewhere(self) -> Self:
+        if (self.sasl_mechanism == "OAUTHBEARER") != (self.sasl_oauth_token_file is not None):
+            raise ValueError("sasl_mechanism OAUTHBEARER and sasl_oauth_token_file go together")
+        return self
 
 
 class JudgementFile(_Section):

@@ -28,6 +28,7 @@ from export.pair_template import load_tokenizer
 from training.errors import TrainingError
 from training.groups import Group, read_groups
 from training.pairs import encode_pairs
+from training.run_folder import written_beside
 from training.seeds import seeded
 
 MAX_CANDIDATES = 16
@@ -67,10 +68,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
+    parser.add_argument("--replace", action="store_true", help="replace the checkpoint at --out")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Run the command; return what it did. Raises TrainingError, EngineError, ExportError."""
+    _check_out(arguments.out, may_replace=arguments.replace)
     groups = _sample(read_groups(arguments.data), arguments.pairs, arguments.seed)
     scorer = Scorer.open(open_model(arguments.model_bundle), arguments.threads)
     try:
@@ -90,8 +93,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         taught[held_out:], arguments.epochs, arguments.learning_rate, arguments.seed
     )
     tested = Trainer(model, tokenizer, arguments.max_length).rms(taught[:held_out])
-    model.save_pretrained(arguments.out)
-    tokenizer.save_pretrained(arguments.out)
+    with written_beside(arguments.out) as beside:
+        model.save_pretrained(beside)
+        tokenizer.save_pretrained(beside)
     return {
         "out": str(arguments.out),
         "layers": arguments.layers,
@@ -99,6 +103,16 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "pairs": sum(len(each.documents) for each in taught),
         "rms_difference_of_logits": {"last_epoch": round(rms, 3), "held_out": round(tested, 3)},
     }
+
+
+def _check_out(out: Path, *, may_replace: bool) -> None:
+    """Refuse before the work begins; raises TrainingError."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not may_replace:
+        raise TrainingError(f"--out {out} exists: choose another folder, or add --replace")
+    if not (out / "config.json").is_file():
+        raise TrainingError(f"--out {out} is no checkpoint, and only one is ever replaced")
 
 
 def _sample(groups: Sequence[Group], pairs: int, seed: int) -> list[Group]:

@@ -4,7 +4,6 @@ import argparse
 import sys
 from contextlib import nullcontext
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from engine.bundles import open_index
@@ -18,6 +17,7 @@ from training.collect.store import event_files
 from training.errors import InputError
 from training.label.mine import open_finder
 from training.plan import Plan, load_plan
+from training.plan_arguments import add_plan
 from training.plan_data import AnnotatePlan, LlmPlan
 from training.run_folder import (
     RunFolder,
@@ -31,8 +31,7 @@ from training.run_folder import (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--plan", type=Path, required=True, help="the YAML file")
-    parser.add_argument("--run", type=Path, required=True, help="folder of the run")
+    add_plan(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -7,20 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from training.parquet_schema import schema_of
 from training.run_folder import RunFolder, written_beside
 
 PAIRS = "pairs.parquet"
-_SCHEMA = pa.schema(
-    [
-        pa.field("query", pa.string(), nullable=False),
-        pa.field("tenant", pa.string()),
-        pa.field("doc_id", pa.string(), nullable=False),
-        pa.field("text", pa.string(), nullable=False),
-        pa.field("label", pa.float64(), nullable=False),
-        pa.field("weight", pa.float64(), nullable=False),
-        pa.field("annotator", pa.string(), nullable=False),
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +28,7 @@ class Annotated:
 
 def write_pairs(pairs: Sequence[Annotated], path: Path) -> None:
     """Write pairs, whole or not at all."""
-    table = pa.Table.from_pylist([asdict(pair) for pair in pairs], schema=_SCHEMA)
+    table = pa.Table.from_pylist([asdict(pair) for pair in pairs], schema=schema_of(Annotated))
     with written_beside(path) as beside:
         pq.write_table(table, beside)
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from export.bars import Advance, progress
@@ -17,6 +16,7 @@ from training.collect.tally import Tally
 from training.collect.topic import TopicReader, TopicRecord
 from training.errors import InputError
 from training.plan import load_plan
+from training.plan_arguments import add_plan
 from training.plan_data import CollectPlan, JudgementFile, KafkaPlan
 from training.run_folder import RunFolder, digest_of, digest_of_files, write_done
 
@@ -26,8 +26,7 @@ _FOLLOW_FLUSH_S = 30.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--plan", type=Path, required=True, help="the YAML file")
-    parser.add_argument("--run", type=Path, required=True, help="folder of the run")
+    add_plan(parser)
     parser.add_argument(
         "--follow", action="store_true", help="go on at the topic's end, until interrupted"
     )

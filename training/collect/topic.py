@@ -5,17 +5,15 @@ group that takes them away would only be in the way. Offsets are committed to th
 the same, after the events are on disk, for tools that watch a group's lag.
 """
 
-import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import kafka
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
+from training.collect.client import advice, connect
 from training.errors import KafkaReadError
 from training.plan_data import KafkaPlan
 
@@ -57,7 +55,7 @@ class TopicReader:
             "max_poll_records": min(max_rows, _POLL_RECORDS),
             "fetch_max_bytes": min(max_bytes, _FETCH_BYTES),
         }
-        consumer = _connect(plan, limits)
+        consumer = connect(plan, limits)
         try:
             numbers = consumer.partitions_for_topic(plan.topic)
             if not numbers:
@@ -75,7 +73,7 @@ class TopicReader:
                 consumer.seek(place, max(wanted, first[place]))
         except KafkaError as error:
             consumer.close(autocommit=False)
-            raise KafkaReadError(_advice(plan, str(error))) from None
+            raise KafkaReadError(advice(plan, str(error))) from None
         except KafkaReadError:
             consumer.close(autocommit=False)
             raise
@@ -110,7 +108,7 @@ class TopicReader:
                     )
                 yield batch
         except KafkaError as error:
-            raise KafkaReadError(_advice(self.plan, str(error))) from None
+            raise KafkaReadError(advice(self.plan, str(error))) from None
 
     def commit(self, offsets: Mapping[int, int]) -> None:
         """Tell the group how far the events are on disk; raises KafkaReadError."""
@@ -143,56 +141,3 @@ def _record(record: Any) -> TopicRecord:
     found = next((value for name, value in record.headers if name == "ce_id" and value), None)
     event_id = None if found is None else found.decode("utf-8", "replace")
     return TopicRecord(record.partition, record.offset, record.timestamp, event_id, record.value)
-
-
-def _connect(plan: KafkaPlan, limits: Mapping[str, int]) -> Any:
-    options: dict[str, Any] = {
-        **limits,
-        "bootstrap_servers": plan.bootstrap_servers.split(","),
-        "client_id": "kafka-reranker-training",
-        "group_id": plan.group_id,
-        "isolation_level": "read_committed",
-        "auto_offset_reset": "earliest",
-        "enable_auto_commit": False,
-        "allow_auto_create_topics": False,
-        "bootstrap_timeout_ms": int(plan.timeout_s * 1000),
-        "security_protocol": plan.security_protocol,
-        **_security(plan),
-    }
-    # What each try to connect says would bury the one line that says what to do.
-    logger = logging.getLogger("kafka")
-    logger.addHandler(logging.NullHandler())
-    logger.propagate = logger.isEnabledFor(logging.DEBUG)
-    try:
-        return kafka.KafkaConsumer(**options)
-    except (KafkaError, ValueError, OSError) as error:
-        raise KafkaReadError(_advice(plan, str(error))) from None
-
-
-def _security(plan: KafkaPlan) -> dict[str, Any]:
-    options: dict[str, Any] = {
-        name: str(value)
-        for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
-        if (value := getattr(plan, name)) is not None
-    }
-    if plan.sasl_mechanism is not None:
-        options |= {
-            "sasl_mechanism": plan.sasl_mechanism,
-            "sasl_plain_username": _secret(plan.sasl_username_env),
-            "sasl_plain_password": _secret(plan.sasl_password_env),
-        }
-    return options
-
-
-def _secret(variable: str) -> str:
-    value = os.environ.get(variable)
-    if not value:
-        raise KafkaReadError(f"collect.kafka.sasl_mechanism needs the variable {variable}: set it")
-    return value
-
-
-def _advice(plan: KafkaPlan, why: str) -> str:
-    return (
-        f"kafka at {plan.bootstrap_servers} (collect.kafka.bootstrap_servers): {why}. Check the "
-        "address, that the broker runs, and security_protocol and credentials"
-    )

@@ -1,8 +1,9 @@
 """Bundles that the gate compares: the new model's, exported here, and the current one."""
 
+import csv
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
 
@@ -11,13 +12,17 @@ from export.errors import VerificationError
 from export.model_steps import Request, export_model
 from schemas.manifests import ModelManifest
 from training.errors import TrainingError
-from training.finetune.labels import LabelledQuery
+from training.finetune.labels import LabelledQuery, relevances
 from training.plan_model import GatePlan
 from training.registry import Registry
 from training.run_folder import written_beside
 from training.seeds import seeded
 
 CALIBRATION_PAIRS = 480
+# Fewer dev queries would let chance decide whether a quantized model is as good as fp32.
+LEAST_QUERIES = 50
+EVALUATION = "labels-dev"
+CALIBRATION = "calibration.jsonl"
 
 
 def export_new(
@@ -28,7 +33,7 @@ def export_new(
     Raises VerificationError, of which GateError is one, where that refuses.
     """
     out = folder / "bundle"
-    calibration = folder / "calibration.jsonl"
+    calibration, evaluation = folder / CALIBRATION, folder / EVALUATION
     export_model(
         Request(
             precision=plan.precision,
@@ -37,6 +42,7 @@ def export_new(
             name=name,
             max_tokens=max_tokens,
             calibration=calibration if calibration.is_file() else None,
+            data=evaluation if evaluation.is_dir() else None,
             replace=True,
         )
     )
@@ -74,11 +80,47 @@ def write_calibration(queries: Sequence[LabelledQuery], seed: int, file: Path) -
             lines.write(text + "\n")
 
 
+def write_evaluation(queries: Sequence[LabelledQuery], folder: Path) -> None:
+    """Write the dev split as a BEIR folder, by which the export's own gate judges.
+
+    Not the held-out queries: those must not choose a recipe. Too few queries: none is written, and
+    export takes its built-in ones.
+    """
+    known = [query for query in (each.known() for each in queries) if query.teaches]
+    if len(known) < LEAST_QUERIES:
+        return
+    texts = {each.doc_id: each.text for query in known for each in query.documents}
+    with written_beside(folder) as beside:
+        beside.mkdir()
+        _write_lines(beside / "corpus.jsonl", texts)
+        _write_lines(beside / "queries.jsonl", {query.query_id: query.query for query in known})
+        with (beside / "qrels.tsv").open("w", encoding="utf-8", newline="") as table:
+            writer = csv.writer(table, delimiter="\t")
+            writer.writerow(["query-id", "corpus-id", "score"])
+            for query in known:
+                for doc_id, grade in relevances(query).items():
+                    writer.writerow([query.query_id, doc_id, grade])
+
+
+def _write_lines(file: Path, texts: Mapping[str, str]) -> None:
+    with file.open("w", encoding="utf-8") as lines:
+        for entry_id, text in texts.items():
+            lines.write(json.dumps({"_id": entry_id, "text": text}, ensure_ascii=False) + "\n")
+
+
 def clear(folder: Path) -> None:
     """Remove what an earlier gate decided; exported defaults stay."""
     for name in ("candidate.json", "report.json", "done.json"):
         (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / "bundle", ignore_errors=True)
+    for name in ("bundle", EVALUATION):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
-__all__ = ["VerificationError", "clear", "export_new", "open_current", "write_calibration"]
+__all__ = [
+    "VerificationError",
+    "clear",
+    "export_new",
+    "open_current",
+    "write_calibration",
+    "write_evaluation",
+]

@@ -149,7 +149,7 @@ def _judge(ground: Ground, verdict: Verdict) -> Bundle[ModelManifest] | None:
     if leakage:
         verdict.reasons.append(str(leakage))
         return None
-    new = _export(ground, splits["train"], verdict)
+    new = _export(ground, splits, verdict)
     if new is None:
         return None
     current = bundles.open_current(
@@ -162,9 +162,11 @@ def _judge(ground: Ground, verdict: Verdict) -> Bundle[ModelManifest] | None:
 
 
 def _export(
-    ground: Ground, train: list[LabelledQuery], verdict: Verdict
+    ground: Ground, splits: Mapping[str, list[LabelledQuery]], verdict: Verdict
 ) -> Bundle[ModelManifest] | None:
-    bundles.write_calibration(train, ground.plan.seed, ground.folder / "calibration.jsonl")
+    calibration = ground.folder / bundles.CALIBRATION
+    bundles.write_calibration(splits["train"], ground.plan.seed, calibration)
+    bundles.write_evaluation(splits["dev"], ground.folder / bundles.EVALUATION)
     try:
         new = bundles.export_new(
             ground.plan, ground.run / MODEL, ground.max_tokens, ground.name, ground.folder

@@ -5,7 +5,6 @@ import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 from engine.bundles import open_index
@@ -29,6 +28,7 @@ from training.label.report import write_report
 from training.label.summary import summarise
 from training.label_rows import LabelRow, write_rows
 from training.plan import load_plan
+from training.plan_arguments import add_plan
 from training.plan_data import LabelPlan
 from training.run_folder import (
     RunFolder,
@@ -42,8 +42,7 @@ from training.run_folder import (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--plan", type=Path, required=True, help="the YAML file")
-    parser.add_argument("--run", type=Path, required=True, help="folder of the run")
+    add_plan(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -1,16 +1,22 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 
 from engine.index import Hit
+from export.errors import VerificationError
+from export.evaluation_set import load_evaluation_set
+from export.model_steps import Request
 from tests.unit.training.lessons import lesson_rows
 from training.finetune.labels import Document, LabelledQuery, normalised
+from training.gate import bundle as bundles
 from training.gate.figures import compare, per_query
 from training.gate.heldout import HeldOut
 from training.gate.leakage import find_leakage
 from training.gate.slices import length, script, slices
-from training.plan_model import SlicePlan
+from training.plan_model import GatePlan, SlicePlan
 
 
 def held_out(queries: dict[str, str], tenants: dict[str, str] | None = None) -> HeldOut:
@@ -111,3 +117,50 @@ def test_lessons_have_no_leakage_themselves() -> None:
         for split in ("train", "test")
     }
     assert not by_split["train"] & by_split["test"]
+
+
+def dev_queries(count: int) -> list[LabelledQuery]:
+    sure = [Document("a", "right", 1.0, 1.0, 1, 0.5), Document("b", "wrong", 0.0, 1.0, 2, 0.4)]
+    guess = Document("c", "nobody looked", 0.0, 0.1, 3, 0.3)
+    return [
+        LabelledQuery(f"q{number}", f"question {number}", None, (*sure, guess))
+        for number in range(count)
+    ]
+
+
+def data_of_export(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path | None:
+    """What the gate gives to export to judge by."""
+    requests: list[Request] = []
+
+    def refuse(request: Request) -> None:
+        requests.append(request)
+        raise VerificationError("not today")
+
+    monkeypatch.setattr(bundles, "export_model", refuse)
+    with pytest.raises(VerificationError):
+        bundles.export_new(GatePlan(), folder / "model", 128, None, folder)
+    return requests[0].data
+
+
+def test_export_judges_by_the_dev_queries_where_there_are_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundles.write_evaluation(dev_queries(bundles.LEAST_QUERIES), tmp_path / bundles.EVALUATION)
+
+    data = data_of_export(tmp_path, monkeypatch)
+    assert data is not None
+    found = load_evaluation_set(data)
+
+    assert (found.name, len(found.queries)) == ("labels-dev", bundles.LEAST_QUERIES)
+    # The better one comes last; what nobody looked at doesn't judge.
+    assert found.queries[0].documents == ("wrong", "right")
+    assert found.queries[0].grades == (0, 100)
+
+
+def test_few_dev_queries_leave_it_to_the_built_in_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = dev_queries(bundles.LEAST_QUERIES - 1)
+    bundles.write_evaluation(few, tmp_path / bundles.EVALUATION)
+
+    assert data_of_export(tmp_path, monkeypatch) is None

@@ -18,6 +18,7 @@ from accelerate.commands.launch import (
     prepare_multi_gpu_env,
 )
 from accelerate.utils import DeepSpeedPlugin, FullyShardedDataParallelPlugin
+from accelerate.utils.launch import prepare_deepspeed_cmd_env
 
 from tests.unit.export.tiny_cross_encoder import write_cross_encoder
 from tests.unit.training.lessons import write_lessons
@@ -59,6 +60,27 @@ def test_deepspeed_settings_are_those_of_its_plugin() -> None:
     assert set(config) == spelt
     assert spelt <= set(DeepSpeedPlugin.__dataclass_fields__)
     assert config["zero_stage"] in (1, 2, 3)
+
+
+def test_deepspeed_takes_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    reason = "the extra [deepspeed] is not installed"
+    deepspeed = pytest.importorskip("deepspeed.runtime.config", reason=reason)
+    words = ["--config_file", str(LAUNCH / "deepspeed.yaml"), "-m", "training", "train"]
+    arguments, _, _ = _validate_launch_command(launch_command_parser().parse_args(words))
+    names = yaml.safe_load((LAUNCH / "deepspeed.yaml").read_text())["deepspeed_config"]
+    arguments.deepspeed_fields_from_accelerate_config = ",".join(names)
+    _, environment = prepare_deepspeed_cmd_env(arguments)
+    for name, value in environment.items():
+        if name.startswith("ACCELERATE_"):
+            monkeypatch.setenv(name, value)
+
+    config = DeepSpeedPlugin().deepspeed_config
+    batch = {"train_batch_size": 16, "train_micro_batch_size_per_gpu": 16}  # what `auto` becomes
+    found = deepspeed.DeepSpeedConfig({**config, **batch, "steps_per_print": 1})
+
+    assert found.zero_config.stage == 2
+    assert found.gradient_clipping == 1.0
+    assert found.zero_config.offload_optimizer.device == "none"
 
 
 def free_port() -> int:

@@ -67,6 +67,7 @@ def test_an_empty_plan_is_all_defaults(tmp_path: Path) -> None:
         ("label: {mine: {from_rank: 9, to_rank: 3}}", "from_rank must not be greater"),
         ("collect: {files: [{label_max: 3}]}", "collect.files.0.path: Field required"),
         ("collect: {files: [{pth: x, path: y}]}", "collect.files.0.pth: no such setting"),
+        ("collect: {kafka: {sasl_mechanism: OAUTHBEARER}}", "sasl_oauth_token_file go together"),
         ("annotate: {llm: {}}", "annotate.llm.model: Field required"),
         ("[1, 2]", "top level: Input should be"),
         ("collect: [", "not valid YAML"),

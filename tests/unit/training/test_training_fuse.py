@@ -72,6 +72,41 @@ def test_the_sum_is_the_log_odds_of_being_relevant() -> None:
     assert sum(chances) == pytest.approx(relevant, rel=0.01)
 
 
+def long_and_short(long_says: float) -> Scored:
+    """Queries half of whose documents are long; of those the model knows so much, of short all."""
+    rng = Random(f"long {long_says}")
+    judgements, candidates = {}, {}
+    for number in range(40):
+        judgements[f"q{number}"] = {"d0": 1, "d1": 1}
+        candidates[f"q{number}"] = [
+            Pair(
+                f"d{n}",
+                0.3 + 0.05 * (1.5 * (n < 2) + rng.gauss(0, 1)),
+                2.0 * ((1.5, long_says)[n % 2] * (n < 2) + rng.gauss(0, (1, 3)[n % 2])),
+                "x" * (100, 1000)[n % 2],
+            )
+            for n in range(20)
+        ]
+    return Scored("long", judgements, candidates)
+
+
+def test_long_documents_count_for_less_where_the_model_knows_less_of_them() -> None:
+    dev = [long_and_short(0.0)]
+    fusion = learn(dev, EMBEDDER, 200, must=False)
+    alike = learn(dev, EMBEDDER)
+
+    assert (fusion.full_chars, alike.full_chars) == (200, None)
+    fused = report(dev[0], fusion)["fused"]["NDCG@10"]
+    assert fused > report(dev[0], alike)["fused"]["NDCG@10"]
+
+
+def test_they_count_alike_where_no_document_is_long() -> None:
+    dev = [scored("a", 1.5, 1.5)]
+
+    assert learn(dev, EMBEDDER, 200, must=False).full_chars is None
+    assert learn(dev, EMBEDDER, 200).full_chars == 200
+
+
 def test_a_model_that_says_nothing_right_is_refused() -> None:
     upside_down = Scored("x", {"q": {"a": 1}}, {"q": [Pair("b", 0.5, 4.0), Pair("a", 0.5, 1.0)]})
     with pytest.raises(TrainingError, match="don't get higher scores"):

@@ -78,3 +78,23 @@ def test_layers_that_are_not_there_are_one_line(
     error = capsys.readouterr().err
     assert "--layers 2" in error
     assert "Traceback" not in error
+
+
+def test_a_folder_that_is_there_is_kept_unless_it_may_be_replaced(
+    large: Path, bundle: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = words(large, bundle, data, tmp_path / "out", epochs=1)
+    assert training(command) == 0
+    weights = (tmp_path / "out" / "model.safetensors").read_bytes()
+    capsys.readouterr()
+
+    assert training(command) == 2
+    assert "add --replace" in capsys.readouterr().err
+    assert training([*command, "--replace", "--seed=2"]) == 0
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() != weights
+
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes").write_text("kept")
+    assert training([*words(large, bundle, data, tmp_path / "mine"), "--replace"]) == 2
+    assert "no checkpoint" in capsys.readouterr().err
+    assert (tmp_path / "mine" / "notes").read_text() == "kept"
