@@ -35,9 +35,9 @@ from worker.work import Pending
 log = structlog.get_logger(__name__)
 
 IDLE_POLL_S = 0.1
-# While a batch is in work, the loop waits for its end, and polls in between. A poll takes about a
-# millisecond of CPU time from the lanes, so it must not be made too often (docs/performance.md).
-BUSY_WAIT_S = 0.03
+# While a batch is in work, the loop waits for its end, and polls in between. A poll takes a few
+# milliseconds from the lanes, so it must not be made too often (docs/performance.md).
+BUSY_WAIT_S = 0.1
 BUSY_POLL_S = 0.001
 LAG_INTERVAL_S = 1.0
 BACKOFF_FIRST_S = 0.1
@@ -148,7 +148,7 @@ class Loop:
         parts.health.polled()
         parts.metrics.polled.set(parts.clock.now())
         if self._in_work:
-            self._in_work[0].wait(BUSY_WAIT_S)
+            self._in_work[0].wait(self._busy_wait_s())
         polled = parts.broker.poll(self._max_events, self._poll_timeout_s())
         if polled.moved:
             parts.metrics.moves.inc()
@@ -167,6 +167,13 @@ class Loop:
         if now_s >= self._show_lag_at_s:
             self._show_lag_at_s = now_s + LAG_INTERVAL_S
             self._parts.metrics.set_lag(self._parts.broker.lag())
+
+    def _busy_wait_s(self) -> float:
+        """Return how long to wait for the first batch: not past the time at which one is late."""
+        now_s = self._parts.clock.monotonic()
+        stops = [begun.stop_at_s for begun in self._in_work if begun.stop_at_s is not None]
+        late_in_s = [stop_at_s - now_s for stop_at_s in stops if stop_at_s > now_s]
+        return min([BUSY_WAIT_S, *late_in_s])
 
     def _poll_timeout_s(self) -> float:
         if self._in_work and self._in_work[0].done:
