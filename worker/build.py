@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
+import structlog
 
 from engine.bundles import Bundle, open_index, open_model
 from engine.devices import open_lanes
@@ -18,7 +19,7 @@ from engine.pairs import PairEncoder
 from engine.passages import Passages
 from engine.remote import default_cache, open_cached
 from schemas.events import IndexRef, ModelRef
-from schemas.manifests import IndexManifest, ModelManifest
+from schemas.manifests import Fusion, IndexManifest, ModelManifest
 from worker.admission import Admission
 from worker.broker import Broker
 from worker.caches import PairCache, RankingCache
@@ -43,6 +44,7 @@ from worker.store import Store, open_store
 from worker.watchdog import Watchdog
 
 M = TypeVar("M", ModelManifest, IndexManifest)
+log = structlog.get_logger(__name__)
 
 WARM_UP_WORDS = (8, 16, 32, 64, 128)
 RECORD_OVERHEAD_BYTES = 64 * 1024
@@ -69,6 +71,14 @@ class Bundles:
         if self.index is None:
             return None
         return IndexRef(name=self.index.manifest.name, digest=self.index.digest)
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """What finds candidates, and the index that would score them alike, where one would."""
+
+    retriever: Retriever | None = None
+    scores_like: IndexManifest | None = None
 
 
 @dataclass(frozen=True)
@@ -182,37 +192,58 @@ def ref_of(bundle: Bundle[ModelManifest]) -> ModelRef:
 def build_engine(settings: Settings, bundles: Bundles, store: Store) -> Engine:
     """Load models and index, and build what answers queries; raises StartError."""
     count = lanes_of(settings)
-    manifest = None if bundles.index is None else bundles.index.manifest
     small: SmallModel | None = None
     small_lanes: Lanes | None = None
     try:
         scorer, lanes = _scorer(settings, bundles.model, store)
+        retrieval = _retrieval(settings, bundles, count)
         if bundles.small_model is not None:
             small_scorer, small_lanes = _scorer(settings, bundles.small_model, store)
-            fusion = fusion_for(bundles.small_model.manifest, manifest)
+            fusion = _fusion(bundles.small_model, bundles, retrieval)
             small = SmallModel(small_scorer, ref_of(bundles.small_model), fusion)
-        challenger, challenger_lanes = _challenger(settings, bundles, store)
-        retriever = _retriever(settings, bundles, count)
+        challenger, challenger_lanes = _challenger(settings, bundles, store, retrieval)
         routing = _routing(settings, bundles, store, lanes)
     except BundleError as error:
         raise StartError(str(error)) from None
-    model, index = bundles.model_ref, bundles.index_ref
     reranker = Reranker(
         scorer=scorer,
-        retriever=retriever,
-        rankings=None
-        # A list that a cascade cut is not the one without it, and has the same key.
-        if index is None or settings.qdrant.url is not None or routing is not None
-        else RankingCache(store, _scored_by(settings, model.digest), index.digest),
-        model=model,
+        retriever=retrieval.retriever,
+        rankings=_rankings(settings, bundles, store, routing),
+        model=bundles.model_ref,
         clock=SystemClock(),
         always_text=settings.feedback.text == "always",
         small=small,
-        fusion=fusion_for(bundles.model.manifest, manifest),
+        fusion=_fusion(bundles.model, bundles, retrieval),
         challenger=challenger,
         routing=routing,
     )
     return Engine(reranker, lanes, small_lanes, challenger_lanes)
+
+
+def _rankings(
+    settings: Settings, bundles: Bundles, store: Store, routing: Routing | None
+) -> RankingCache | None:
+    """Return the cache of whole rankings; None where its key does not say all that decides on one.
+
+    Without an index all candidates come with their events. A collection of Qdrant changes under the
+    worker. What a cascade cut has the same key as the list without it.
+    """
+    if bundles.index is None or settings.qdrant.url is not None or routing is not None:
+        return None
+    return RankingCache(store, _scored_by(settings, bundles.model.digest), bundles.index.digest)
+
+
+def _fusion(model: Bundle[ModelManifest], bundles: Bundles, retrieval: Retrieval) -> Fusion | None:
+    """Return the model's fusion where it was learnt for such scores; say so where it was not."""
+    fusion = fusion_for(model.manifest, retrieval.scores_like)
+    learnt_for = None if bundles.index is None else bundles.index.manifest
+    if fusion is None and fusion_for(model.manifest, learnt_for) is not None:
+        log.warning(
+            "retrieval scores are not fused with the model's: they were learnt to go together for "
+            "cosines of normalised vectors, which this collection does not give",
+            model=model.manifest.name,
+        )
+    return fusion
 
 
 def _routing(settings: Settings, bundles: Bundles, store: Store, lanes: Lanes) -> Routing | None:
@@ -230,7 +261,7 @@ def _routing(settings: Settings, bundles: Bundles, store: Store, lanes: Lanes) -
 
 
 def _challenger(
-    settings: Settings, bundles: Bundles, store: Store
+    settings: Settings, bundles: Bundles, store: Store, retrieval: Retrieval
 ) -> tuple[Challenger | None, Lanes | None]:
     """Load the model that is compared with the first, where there is one."""
     if bundles.challenger is None:
@@ -240,8 +271,7 @@ def _challenger(
     digests = f"{short_digest(champion.digest)}-{short_digest(model.digest)}"
     name = wanted.name or f"{digests}-{wanted.mode}-{wanted.share:g}"
     trial = Trial(name, wanted.mode, wanted.share, wanted.by, champion, model)
-    index = None if bundles.index is None else bundles.index.manifest
-    fusion = fusion_for(bundles.challenger.manifest, index)
+    fusion = _fusion(bundles.challenger, bundles, retrieval)
     return Challenger(scorer, model, trial, fusion), lanes
 
 
@@ -292,16 +322,17 @@ def connect(settings: Settings) -> Broker:
     return broker
 
 
-def _retriever(settings: Settings, bundles: Bundles, lanes: int) -> Retriever | None:
+def _retrieval(settings: Settings, bundles: Bundles, lanes: int) -> Retrieval:
     reference = bundles.index_ref
     if settings.qdrant.url is not None:
         return _qdrant(settings.qdrant, bundles.index, lanes)
     if bundles.index is None or reference is None:
-        return None
-    return IndexRetriever(IndexEngine.open(bundles.index, lanes), reference)
+        return Retrieval()
+    retriever = IndexRetriever(IndexEngine.open(bundles.index, lanes), reference)
+    return Retrieval(retriever, bundles.index.manifest)
 
 
-def _qdrant(settings: QdrantSettings, index: Bundle[IndexManifest] | None, lanes: int) -> Retriever:
+def _qdrant(settings: QdrantSettings, index: Bundle[IndexManifest] | None, lanes: int) -> Retrieval:
     if index is None:
         raise StartError(
             "qdrant.url (RERANKER_QDRANT__URL) needs index_bundle (RERANKER_INDEX_BUNDLE): its "
@@ -314,4 +345,5 @@ def _qdrant(settings: QdrantSettings, index: Bundle[IndexManifest] | None, lanes
             "qdrant.url (RERANKER_QDRANT__URL) needs the extra [qdrant]: "
             "pip install 'kafka-reranker[qdrant]'"
         ) from None
-    return open_qdrant(settings, index, lanes)
+    retriever = open_qdrant(settings, index, lanes)
+    return Retrieval(retriever, index.manifest if retriever.scores_like(index.manifest) else None)

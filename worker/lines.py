@@ -11,12 +11,12 @@ from itertools import islice
 from typing import TextIO
 
 from worker.broker import Lease
-from worker.build import build_engine, open_bundles
-from worker.errors import BadRecordError
-from worker.intake import BadRecord, Intake
+from worker.build import Engine, build_engine, open_bundles
+from worker.errors import BadRecordError, FatalError, TransientError
+from worker.intake import BadRecord, Batch, Intake
 from worker.publish import ranked_list
 from worker.records import Partition, Record
-from worker.reranker import Answer
+from worker.reranker import Answer, Outcome
 from worker.settings import Settings
 from worker.store import open_store
 
@@ -25,7 +25,7 @@ NO_LEASE = Lease("", 0, "")
 
 
 def rank_lines(settings: Settings, lines: Iterable[str], out: TextIO) -> int:
-    """Answer every line; return the exit code. Raises StartError."""
+    """Answer every line; return the exit code. Raises FatalError."""
     store = open_store(settings.redis, lambda: None)
     engine = build_engine(settings, open_bundles(settings), store)
     failed = 0
@@ -33,7 +33,7 @@ def rank_lines(settings: Settings, lines: Iterable[str], out: TextIO) -> int:
         intake = Intake(settings.batch, settings.limits)
         intake.add(records, NO_LEASE)
         while (batch := intake.cut()) is not None:
-            answers = iter(engine.reranker.finish(engine.reranker.begin(batch.queries)))
+            answers = iter(_answers(engine, batch))
             for item in batch.items:
                 outcome = item if isinstance(item, BadRecord) else next(answers)
                 if isinstance(outcome, Answer):
@@ -44,6 +44,19 @@ def rank_lines(settings: Settings, lines: Iterable[str], out: TextIO) -> int:
         out.flush()
     engine.lanes.close()
     return 1 if failed else 0
+
+
+def _answers(engine: Engine, batch: Batch) -> list[Outcome]:
+    """Answer a batch; raises FatalError where the index is away: nobody is there to ask again."""
+    try:
+        pending = engine.reranker.begin(batch.queries)
+    except TransientError as error:
+        first = batch.records[0].offset
+        raise FatalError(
+            f"{error}. From line {first} on nothing is answered: check qdrant.url "
+            "(RERANKER_QDRANT__URL) and that it runs, and ask these lines again"
+        ) from None
+    return engine.reranker.finish(pending)
 
 
 def _records(lines: Iterable[str]) -> Iterator[Record]:

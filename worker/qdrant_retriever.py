@@ -43,6 +43,15 @@ class QdrantRetriever:
     embedder: QueryEmbedder
     settings: QdrantSettings
     ref: IndexRef
+    distance: Distance
+
+    def scores_like(self, index: IndexManifest) -> bool:
+        """Tell whether its scores are on the scale of those that the index itself would give.
+
+        The index gives inner products. Cosines are the same where the embedding model normalises;
+        inner products with vectors that somebody else has stored may have any length in them.
+        """
+        return self.distance is Distance.COSINE and index.embedder.normalize
 
     def retrieve(self, queries: Sequence[str], top_k: Sequence[int]) -> list[list[Candidate]]:
         """Embed all queries as one batch, and search for all of them in one round trip.
@@ -100,12 +109,13 @@ def open_qdrant(
         )
     except (ValueError, QdrantException) as error:
         raise StartError(f"qdrant.url (RERANKER_QDRANT__URL): {_reason(error)}") from None
-    check_collection(client, settings, bundle.manifest.embedder.dimension)
+    distance = check_collection(client, settings, bundle.manifest.embedder.dimension)
     return QdrantRetriever(
         client=client,
         embedder=Embedder.open(bundle, lanes),
         settings=settings,
         ref=reference(settings, bundle.digest),
+        distance=distance,
     )
 
 
@@ -121,8 +131,8 @@ def reference(settings: QdrantSettings, embedder_digest: str) -> IndexRef:
     )
 
 
-def check_collection(client: QdrantClient, settings: QdrantSettings, dimension: int) -> None:
-    """Raise StartError where the collection is away or holds other vectors."""
+def check_collection(client: QdrantClient, settings: QdrantSettings, dimension: int) -> Distance:
+    """Return what it compares by; raise StartError where it is away or holds other vectors."""
     where = f"qdrant.collection (RERANKER_QDRANT__COLLECTION) {settings.collection!r}"
     try:
         vectors: Any = client.get_collection(settings.collection).config.params.vectors
@@ -144,6 +154,7 @@ def check_collection(client: QdrantClient, settings: QdrantSettings, dimension: 
         )
     if vectors.distance not in DISTANCES:
         raise StartError(f"{where} compares by {vectors.distance.value}: use Cosine or Dot")
+    return Distance(vectors.distance)
 
 
 def _reason(error: Exception) -> str:

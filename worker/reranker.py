@@ -102,6 +102,8 @@ class Reranker:
         if self.routing is not None:
             work = self.routing.cut(work)
         scores = self.scorer.begin([item.request("champion", "interleaved") for item in work])
+        if self.routing is not None:
+            self.routing.begun(work, scores)
         small_scores = challenger_scores = None
         if self.small is not None and any(item.plan.small for item in work):
             small_scores = self.small.scorer.begin([item.request("small") for item in work])

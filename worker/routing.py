@@ -12,7 +12,7 @@ from math import nan
 from engine.cascade import by_retriever, survivors
 from engine.lanes import Lanes, LaneStats
 from schemas.manifests import Cut
-from worker.scoring import PairRequest, PairScorer
+from worker.scoring import PairRequest, PairScorer, PendingScores
 from worker.work import Work
 
 
@@ -33,6 +33,7 @@ class Routing:
         self._small = small
         self._lanes = lanes
         self._routed = 0
+        self._passed_by = 0
 
     def cut(self, work: Sequence[Work]) -> list[Work]:
         """Return the queries with those candidates first that the model is to score.
@@ -47,6 +48,14 @@ class Routing:
             item if positions is None else _reordered(item, positions)
             for item, positions in zip(work, kept, strict=True)
         ]
+
+    def begun(self, work: Sequence[Work], scores: PendingScores) -> None:
+        """Count what the model scores of queries that `cut` leaves alone, as in an interleaving.
+
+        Its lanes' time holds them too: without them the two models would look slower than they are.
+        """
+        alone = [number for number, item in enumerate(work) if item.arm == "interleaved"]
+        self._passed_by += scores.new_pairs(alone)
 
     def _by_retriever(self, item: Work) -> list[int] | None:
         if item.arm != "champion" or not item.to_score:
@@ -90,7 +99,9 @@ class Routing:
             return replace(model, pairs=model.pairs + self._routed)
         small = self._small.lanes.stats
         return LaneStats(
-            small.pairs + self._routed, small.tokens + model.tokens, small.busy_s + model.busy_s
+            small.pairs + self._routed + self._passed_by,
+            small.tokens + model.tokens,
+            small.busy_s + model.busy_s,
         )
 
 

@@ -1,6 +1,6 @@
 """Pairs to scores: from the cache, from a pair that is being scored already, or from the lanes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,6 +64,11 @@ class PendingScores:
     def hits(self, request: int) -> int:
         """Return how many pairs of a request came from the cache."""
         return sum(key in self.cached for key in self.keys[request])
+
+    def new_pairs(self, requests: Iterable[int]) -> int:
+        """Return how many pairs of these requests the lanes were given."""
+        asked = {key for request in requests for key in self.keys[request]}
+        return len(asked.intersection(self.own))
 
 
 @dataclass(frozen=True)

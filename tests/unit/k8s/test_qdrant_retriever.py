@@ -1,26 +1,31 @@
 """The retriever over Qdrant, against the client's own in-memory mode and a closed port."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 pytest.importorskip("qdrant_client")
 
 from qdrant_client import QdrantClient
 from qdrant_client.models import Distance, PointStruct, VectorParams
 
-from engine.bundles import Bundle
+from engine.bundles import Bundle, open_model
 from engine.embed import Embedder, Vectors
 from engine.index import Retriever
-from schemas.manifests import IndexManifest
+from schemas.manifests import Fusion, IndexManifest
+from tests.fakes.store import FakeStore
 from tests.services.process import free_ports
-from tests.unit.tiny_retrieval import DOCUMENTS
+from tests.unit.tiny_retrieval import DOCUMENTS, write_counting_model
+from worker.build import Bundles, build_engine
 from worker.candidates import Candidate
 from worker.errors import StartError, TransientError
 from worker.index_retriever import IndexRetriever
 from worker.qdrant_retriever import QdrantRetriever, check_collection, open_qdrant, reference
-from worker.settings import QdrantSettings
+from worker.settings import QdrantSettings, Settings
 
 SETTINGS = QdrantSettings(url="http://localhost:6333", collection="docs")
 WORDS = ("file", "line", "dog")
@@ -61,7 +66,8 @@ def client() -> Iterator[QdrantClient]:
 
 @pytest.fixture
 def retriever(client: QdrantClient) -> QdrantRetriever:
-    return QdrantRetriever(client, CountingEmbedder(), SETTINGS, reference(SETTINGS, "sha256:0"))
+    ref = reference(SETTINGS, "sha256:0")
+    return QdrantRetriever(client, CountingEmbedder(), SETTINGS, ref, Distance.DOT)
 
 
 def test_each_query_gets_its_own_best_first(retriever: QdrantRetriever) -> None:
@@ -99,7 +105,7 @@ def test_a_collection_that_goes_away_is_transient(
     remote = QdrantClient(
         url=f"http://127.0.0.1:{free_ports(1)[0]}", timeout=1, check_compatibility=False
     )
-    away = QdrantRetriever(remote, CountingEmbedder(), SETTINGS, retriever.ref)
+    away = replace(retriever, client=remote)
     with pytest.raises(TransientError, match="Qdrant does not answer"):
         away.retrieve(["file"], [1])
     remote.close()
@@ -121,10 +127,42 @@ def test_a_collection_that_does_not_fit_is_refused(
     size = VectorParams(size=3, distance=Distance.DOT)
     client.create_collection("named", vectors_config={"dense": size})
     client.create_collection("euclid", VectorParams(size=3, distance=Distance.EUCLID))
-    check_collection(client, SETTINGS, 3)
-    check_collection(client, QdrantSettings(collection="named", vector="dense"), 3)
+    assert check_collection(client, SETTINGS, 3) == Distance.DOT
+    assert check_collection(client, QdrantSettings(collection="named", vector="dense"), 3)
     with pytest.raises(StartError, match=says):
         check_collection(client, settings, dimension)
+
+
+@pytest.mark.parametrize(
+    ("distance", "normalize", "fused"),
+    [(Distance.COSINE, True, True), (Distance.COSINE, False, False), (Distance.DOT, True, False)],
+)
+def test_a_fusion_is_for_cosines_of_normalised_vectors(
+    retriever: QdrantRetriever,
+    tiny_index: Bundle[IndexManifest],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    distance: Distance,
+    normalize: bool,
+    fused: bool,
+) -> None:
+    """With any other collection the model ranks alone, and the log says so."""
+    embedder = tiny_index.manifest.embedder.model_copy(update={"normalize": normalize})
+    manifest = tiny_index.manifest.model_copy(update={"embedder": embedder})
+    fusion = Fusion(
+        logit_scale=1.0, retrieval_weight=1.0, bias=0.0, embedder=embedder.source.digest
+    )
+    model = open_model(write_counting_model(tmp_path, "fox"))
+    learnt = replace(model, manifest=model.manifest.model_copy(update={"fusion": fusion}))
+    bundles = Bundles(learnt, replace(tiny_index, manifest=manifest))
+    found = replace(retriever, distance=distance)
+    monkeypatch.setattr("worker.qdrant_retriever.open_qdrant", lambda *_: found)
+    with capture_logs() as logs:
+        engine = build_engine(Settings(qdrant=SETTINGS), bundles, FakeStore())
+    engine.lanes.close()
+    assert engine.reranker.retriever is found
+    assert engine.reranker.fusion == (fusion if fused else None)
+    assert ["not fused" in line["event"] for line in logs] == ([] if fused else [True])
 
 
 def test_the_reference_names_model_and_collection() -> None:
@@ -161,7 +199,8 @@ def test_it_finds_what_the_index_bundle_finds(tiny_index: Bundle[IndexManifest])
         ],
     )
     embedder = Embedder.open(tiny_index)
-    ours = QdrantRetriever(client, embedder, SETTINGS, reference(SETTINGS, tiny_index.digest))
+    ref = reference(SETTINGS, tiny_index.digest)
+    ours = QdrantRetriever(client, embedder, SETTINGS, ref, Distance.DOT)
     theirs = IndexRetriever(engine, ours.ref)
     queries = ["read a file", "fox dog"]
     for found, expected in zip(

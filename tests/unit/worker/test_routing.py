@@ -20,9 +20,11 @@ from tests.fakes.retriever import FakeRetriever
 from tests.fakes.store import FakeStore
 from tests.fakes.worker import Options, new_reranker
 from tests.unit.tiny_retrieval import write_counting_model
+from tests.unit.worker.test_challenger import OTHER, trial
 from worker.admission import FULL, Plan
 from worker.build import open_bundles
 from worker.caches import PairCache
+from worker.challenger import Challenger
 from worker.errors import StartError
 from worker.lines import rank_lines
 from worker.reranker import Answer
@@ -50,6 +52,11 @@ class Bench:
         self.routing = Routing(retriever, stage, self.lanes)
         self.reranker = replace(plain, routing=self.routing)
 
+    def close(self) -> None:
+        self.graph.gate.set()
+        self.lanes.close()
+        self.small_lanes.close()
+
     def answer(self, event: bytes, plan: Plan = FULL) -> Answer:
         (outcome,) = self.reranker.finish(self.reranker.begin([query_of(event)], [plan]))
         assert isinstance(outcome, Answer), outcome
@@ -61,9 +68,7 @@ def made() -> Iterator[list[Bench]]:
     benches: list[Bench] = []
     yield benches
     for bench in benches:
-        bench.graph.gate.set()
-        bench.lanes.close()
-        bench.small_lanes.close()
+        bench.close()
 
 
 def start(made: list[Bench], retriever: Cut | None = None, small: Cut | None = SMALL) -> Bench:
@@ -164,10 +169,25 @@ def test_where_the_model_fails_the_answer_is_in_retrieval_order(made: list[Bench
 def test_admission_sees_both_models_as_one(made: list[Bench]) -> None:
     bench = start(made, retriever=Cut(least=1, most=6, margin=100.0))
     bench.answer(event_json("q", QUERY, top_k=10, top_n=100))
+    bench.close()  # the figures of a batch are added after its result
     assert bench.routing.stats.pairs == 10
     assert bench.routing.count == 2
     busy_s = bench.lanes.stats.busy_s + bench.small_lanes.stats.busy_s
     assert bench.routing.stats.busy_s == busy_s
+
+
+def test_interleaved_queries_count_with_the_time_that_they_take(made: list[Bench]) -> None:
+    """The cascade leaves them alone; the model scores their pairs, and its lanes take the time."""
+    bench = start(made)
+    other = PairScorer(tiny_encoder(), bench.small_lanes, PairCache(FakeStore(), OTHER.digest))
+    challenger = Challenger(other, OTHER, trial("interleave", share=1.0))
+    bench.reranker = replace(bench.reranker, challenger=challenger)
+    answers = [bench.answer(inline(*WORDS)) for _ in range(2)]
+    assert [(each.cut, each.misses) for each in answers] == [(0, 10), (0, 0)]
+    bench.close()
+    assert bench.lanes.stats.pairs == 10
+    # The challenger has borrowed the smaller model's lanes, which count for themselves.
+    assert bench.routing.stats.pairs == 10 + bench.small_lanes.stats.pairs
 
 
 @pytest.fixture(scope="module")
