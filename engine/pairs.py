@@ -78,6 +78,14 @@ class PairEncoder:
             )
         return ids
 
+    def fits(self, query: str) -> bool:
+        """Tell whether the query leaves room for a document."""
+        try:
+            self.encode_query(query)
+        except QueryTooLongError:
+            return False
+        return True
+
     def encode(self, query: Ids, documents: Sequence[str]) -> list[EncodedPair]:
         """Return one pair for each document, in order: of several passages the first."""
         return [pairs[0] for pairs in self.encode_passages(query, documents)]

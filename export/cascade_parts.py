@@ -6,7 +6,7 @@ from math import nan
 
 from engine.bundles import Bundle
 from engine.cascade import by_retriever, retriever_cut, survivors
-from engine.errors import BundleError, QueryTooLongError
+from engine.errors import BundleError
 from engine.score import Scorer
 from export.bars import progress
 from export.reranking import QUERIES_AT_ONCE, Candidates
@@ -51,7 +51,7 @@ def score_candidates(scorer: Scorer, queries: Mapping[str, str], candidates: Can
     with progress(f"scoring, {scorer.lanes.count} lanes", sum(map(len, candidates.values()))) as on:
         for start in range(0, len(names), QUERIES_AT_ONCE):
             chunk = names[start : start + QUERIES_AT_ONCE]
-            readable = [name for name in chunk if _fits(scorer, queries[name])]
+            readable = [name for name in chunk if scorer.encoder.fits(queries[name])]
             pairs = [(queries[name], hit.text) for name in readable for hit in candidates[name]]
             found = iter(scorer.score(pairs))
             for name in chunk:
@@ -104,11 +104,3 @@ def with_tails(
         known = set(ranked)
         whole[name] = ranked + [hit.doc_id for hit in hits if hit.doc_id not in known]
     return whole
-
-
-def _fits(scorer: Scorer, query: str) -> bool:
-    try:
-        scorer.encoder.encode_query(query)
-    except QueryTooLongError:
-        return False
-    return True

@@ -7,7 +7,6 @@ from typing import Literal
 
 import numpy as np
 
-from engine.errors import QueryTooLongError
 from engine.fusion import fuse
 from engine.index import Hit, Retriever
 from engine.score import ScoredPair, Scorer
@@ -83,7 +82,7 @@ def rerank(
     result = Reranked()
     with progress("reranking", sum(map(len, candidates.values()))) as advance:
         for chunk in _chunks(candidates):
-            readable = [query_id for query_id in chunk if _fits(scorer, queries[query_id])]
+            readable = [query_id for query_id in chunk if scorer.encoder.fits(queries[query_id])]
             pairs = [(queries[key], hit.text) for key in readable for hit in candidates[key]]
             scores = iter(scorer.score(pairs))
             for query_id in chunk:
@@ -147,14 +146,6 @@ def _chunks(candidates: Candidates) -> Iterator[list[str]]:
             chunk, pairs = [], 0
     if chunk:
         yield chunk
-
-
-def _fits(scorer: Scorer, query: str) -> bool:
-    try:
-        scorer.encoder.encode_query(query)
-    except QueryTooLongError:
-        return False
-    return True
 
 
 def _sort(hits: Sequence[Hit], scored: Sequence[ScoredPair], fusion: Fusion | None) -> list[Hit]:

@@ -120,7 +120,9 @@ def test_what_lies_beyond_the_characters_looked_at_is_said_to_be_cut() -> None:
 def test_a_query_is_never_cut() -> None:
     fits = encoder().encode_query("word " * 32)
     assert len(fits) == 32
+    assert encoder().fits("word " * 32)
     for words in (33, 64, 65, 66, 10_000):
+        assert not encoder().fits("word " * words)
         with pytest.raises(QueryTooLongError, match="32 tokens"):
             encoder().encode_query("word " * words)
 
