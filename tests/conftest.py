@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from hypothesis import settings
 from redis import Redis
 
 from tests.services.kafka import KafkaCluster
@@ -19,6 +20,9 @@ from tests.services.redis import RedisServer
 from tests.services.topics import Topics, create_topics
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+# Hypothesis' own profile for such runs: no deadline of 200 ms for an example, which a busy machine
+# outlasts, and the same examples each time. `make fuzz` is for new ones.
+settings.load_profile("ci")
 _MARKERS = {
     "kafka": {"kafka", "topics", "kafka_cluster"},
     "redis": {"redis_server", "redis_url"},

@@ -9,7 +9,7 @@ from tests.conftest import REPOSITORY
 
 
 def run_worker(
-    *arguments: str, environment: Mapping[str, str] | None = None, timeout_s: float = 120.0
+    *arguments: str, environment: Mapping[str, str] | None = None, timeout_s: float = 400.0
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command to its end, with no settings but those that are given."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RERANKER_")}

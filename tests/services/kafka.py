@@ -23,8 +23,9 @@ from tests.services.kafka_jars import (
 from tests.services.kafka_settings import PLAINTEXT, ClusterPlan, NodePorts, server_properties
 from tests.services.process import ServiceFailed, ServiceProcess, await_condition, free_ports
 
-_READY_TIMEOUT_S = 90.0
-_TOPIC_TIMEOUT_S = 30.0
+_READY_TIMEOUT_S = 240.0
+_TOPIC_TIMEOUT_S = 120.0
+_ANSWER_TIMEOUT_S = 30.0
 
 
 class KafkaCluster:
@@ -189,7 +190,10 @@ class KafkaCluster:
             NewTopic(name, count, replication_factor=min(self.nodes, 3), config=dict(config or {}))
             for name, count in partitions.items()
         ]
-        for created in admin.create_topics(topics, operation_timeout=_TOPIC_TIMEOUT_S).values():
+        made = admin.create_topics(
+            topics, operation_timeout=_TOPIC_TIMEOUT_S / 2, request_timeout=_TOPIC_TIMEOUT_S
+        )
+        for created in made.values():
             created.result()
         for node in self.alive():
             at_node = self._admin(self.address(node))
@@ -203,7 +207,7 @@ class KafkaCluster:
 
     def leader(self, topic: str, partition: int = 0) -> int:
         """The node that leads a partition now; -1 when none does."""
-        metadata = self._admin(self.bootstrap_servers).list_topics(topic, timeout=10)
+        metadata = self._admin(self.bootstrap_servers).list_topics(topic, timeout=_ANSWER_TIMEOUT_S)
         return int(metadata.topics[topic].partitions[partition].leader)
 
     def _make_plan(self) -> ClusterPlan:
@@ -280,12 +284,15 @@ class KafkaCluster:
         if not process.alive:
             raise ServiceFailed(process.describe("ended by itself"))
         try:
-            metadata: ClusterMetadata = admin.list_topics(timeout=1)
+            metadata: ClusterMetadata = admin.list_topics(timeout=5)
         except KafkaException:
             return False
         return expected == set(metadata.brokers)
 
     @staticmethod
     def _has_leaders(admin: AdminClient, topic: str, partitions: int) -> bool:
-        known = admin.list_topics(topic, timeout=5).topics[topic].partitions
+        try:
+            known = admin.list_topics(topic, timeout=5).topics[topic].partitions
+        except KafkaException:  # It answers too late, and is asked again.
+            return False
         return len(known) == partitions and all(one.leader > 0 for one in known.values())

@@ -17,6 +17,8 @@ from pathlib import Path
 # Below the range from which Linux takes source ports: while a service is down, no client's
 # outgoing connection can sit on its port.
 _FIRST_PORT, _LAST_PORT = 15_000, 30_000
+# A process that was sent SIGKILL is gone at once, but for a machine that is out of breath.
+_KILL_TIMEOUT_S = 120.0
 _POLL_S = 0.05
 
 
@@ -41,17 +43,34 @@ def _kill_all() -> None:
         process.kill()
 
 
+_given: set[int] = set()
+
+
 def free_ports(count: int) -> list[int]:
-    """`count` different loopback ports on which nobody listens now."""
+    """`count` different loopback ports on which nobody listens now.
+
+    A service takes seconds until it listens on its port. Until then nobody else of this test run
+    may be given the same one: none is given twice, and each pytest-xdist worker has its own.
+    """
     ports: list[int] = []
     with contextlib.ExitStack() as held:
         while len(ports) < count:
-            port = random.SystemRandom().randint(_FIRST_PORT, _LAST_PORT)
+            port = random.SystemRandom().choice(_own_ports())
+            if port in _given:
+                continue
             candidate = held.enter_context(socket.socket())
             with contextlib.suppress(OSError):
                 candidate.bind(("127.0.0.1", port))
                 ports.append(port)
+                _given.add(port)
     return ports
+
+
+def _own_ports() -> range:
+    """Every n-th port, where n processes run tests."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    return range(_FIRST_PORT + number % count, _LAST_PORT, count)
 
 
 def await_condition(
@@ -115,7 +134,7 @@ class ServiceProcess:
                 start_new_session=True,  # Ctrl-C ends the tests, which then end the service.
             )
 
-    def terminate(self, timeout_s: float = 30.0) -> None:
+    def terminate(self, timeout_s: float = 120.0) -> None:
         """Asks the process to end, and kills it when it has not within `timeout_s`."""
         if not self.alive:
             return
@@ -130,7 +149,7 @@ class ServiceProcess:
         """SIGKILL; returns when the process is gone."""
         if self.alive:
             self._signal(signal.SIGKILL)
-            self._wait(timeout_s=30.0)
+            self._wait(_KILL_TIMEOUT_S)
 
     def pause(self) -> None:
         """SIGSTOP: the process keeps its connections and answers nothing."""

@@ -9,7 +9,9 @@ from enum import Enum, auto
 from types import TracebackType
 from typing import Any, Self
 
-_CALL_TIMEOUT_S = 10.0
+from tests.services.process import free_ports
+
+_CALL_TIMEOUT_S = 60.0
 _CHUNK_BYTES = 65_536
 
 
@@ -42,6 +44,8 @@ class Proxy:
         self.port = 0
         self._mode = Mode.OPEN
         self._delay_s = 0.0
+        self._swallowed = 0
+        self._accepted = 0
         self._loop = asyncio.new_event_loop()
         self._flowing = asyncio.Event()
         self._server: asyncio.Server | None = None
@@ -74,6 +78,16 @@ class Proxy:
     def connections(self) -> int:
         """How many clients are connected now."""
         return len(self._handlers)
+
+    @property
+    def accepted(self) -> int:
+        """How many connections there have been."""
+        return self._accepted
+
+    @property
+    def swallowed(self) -> int:
+        """How many bytes black holes have taken so far."""
+        return self._swallowed
 
     def open(self) -> None:
         """Forwards, as in the beginning."""
@@ -115,8 +129,9 @@ class Proxy:
             await self._listen()
 
     async def _listen(self) -> None:
+        # Not one that the kernel chooses: while this one refuses, a client might be given it.
+        self.port = self.port or free_ports(1)[0]
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
         if self._mode is not Mode.STALL:
             self._flowing.set()
 
@@ -140,6 +155,7 @@ class Proxy:
         task = asyncio.current_task()
         assert task is not None
         self._handlers.add(task)
+        self._accepted += 1
         try:
             with contextlib.suppress(OSError, asyncio.CancelledError):
                 await self._connect_through(reader, writer)
@@ -185,6 +201,7 @@ class Proxy:
                 await asyncio.sleep(self._delay_s)
             await self._flowing.wait()
             if self._mode is Mode.BLACK_HOLE:
+                self._swallowed += len(chunk)
                 continue
             writer.write(chunk)
             await writer.drain()

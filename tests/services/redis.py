@@ -16,7 +16,7 @@ from tests.services.process import (
 )
 
 INSTALL_HINT = "apt-get install redis-server"
-_READY_TIMEOUT_S = 30.0
+_READY_TIMEOUT_S = 120.0
 
 
 class RedisServer:
@@ -109,7 +109,7 @@ class RedisServer:
         if not self._running.alive:
             raise ServiceFailed(self._running.describe("ended by itself"))
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
                 connection.sendall(b"PING\r\n")
                 return connection.recv(16).startswith(b"+PONG")
         except OSError:

@@ -5,12 +5,17 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tests.services.process import ServiceFailed, ServiceProcess, await_condition, free_ports
 from tests.services.topics import Topics
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-READY_TIMEOUT_S = 120.0
+READY_TIMEOUT_S = 240.0
+# What a worker's own port needs for an answer on a machine that has no time for it.
+ANSWER_TIMEOUT_S = 30
+# By default Redis has 100 ms, which a busy machine outlasts: a score that is there is then no hit.
+PATIENT_REDIS = {"REDIS__TIMEOUT_MS": "10000"}
 
 
 class WorkerProcess:
@@ -43,7 +48,7 @@ class WorkerProcess:
     def get(self, path: str) -> int | None:
         """Return the status of a path, None when nobody answers."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            with self._ask(path) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             with error:
@@ -53,8 +58,7 @@ class WorkerProcess:
 
     def metric(self, name: str, **labels: str) -> float:
         """Return the sum of a metric's samples with these labels."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
-            lines = answer.read().decode().splitlines()
+        lines = self.metrics().splitlines()
         wanted = [f'{key}="{value}"' for key, value in labels.items()]
         return sum(
             float(line.rsplit(" ", 1)[1])
@@ -62,9 +66,32 @@ class WorkerProcess:
             if line.split("{")[0].split(" ")[0] == name and all(part in line for part in wanted)
         )
 
+    def metrics(self) -> str:
+        """Return the scrape page."""
+        with self._ask("/metrics") as answer:
+            page: bytes = answer.read()
+        return page.decode()
+
+    def _ask(self, path: str) -> Any:
+        url = f"http://127.0.0.1:{self.port}{path}"
+        return urllib.request.urlopen(url, timeout=ANSWER_TIMEOUT_S)
+
     def log(self) -> str:
         """Return all that the worker has written."""
         return self.process.log_path.read_text()
+
+
+def await_metric(worker: WorkerProcess, value: float, name: str, **labels: str) -> None:
+    """Return once a metric has this value: a worker counts what it has committed already.
+
+    Raises:
+        ServiceFailed: it has another one for long.
+    """
+    await_condition(
+        lambda: worker.metric(name, **labels) == value,
+        ANSWER_TIMEOUT_S,
+        lambda: f"{name} is {worker.metric(name, **labels):g}, not {value:g}",
+    )
 
 
 def settings_for(

@@ -161,7 +161,7 @@ def test_an_interrupted_export_leaves_nothing(
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(number)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=400)
     finally:
         process.kill()
     assert process.returncode not in {0, 1}

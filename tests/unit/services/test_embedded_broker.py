@@ -15,7 +15,7 @@ from demo.broker import KAFKA_PYTHON_SETTINGS, PARTITIONS, EmbeddedBroker
 from tests.checker import Outgoing, produce, read_topic
 
 # Metadata that comes during the first join makes a second one, and that takes as long as this: with
-# the client's own 30 s it ended behind the 30 s that `read` waits.
+# the client's own 30 s it ended behind the 30 s that `read` waited.
 SESSION_TIMEOUT_MS = 6_000
 
 NewProducer = Callable[..., KafkaProducer]
@@ -60,7 +60,7 @@ def new_consumer(broker: EmbeddedBroker) -> Iterator[NewConsumer]:
         yield start
 
 
-def read(consumer: KafkaConsumer, count: int, timeout_s: float = 30) -> list[Any]:
+def read(consumer: KafkaConsumer, count: int, timeout_s: float = 180) -> list[Any]:
     """At least `count` records, in the order in which they came.
 
     Without a pause between polls: kafka-python forgets a join that completes outside of one.
@@ -83,7 +83,7 @@ def transactional(new_producer: NewProducer, name: str = "worker") -> KafkaProdu
 def test_topics_have_four_partitions(broker: EmbeddedBroker) -> None:
     topics = AdminClient(
         {"bootstrap.servers": broker.bootstrap_servers, "log_level": 0}
-    ).list_topics(timeout=10)
+    ).list_topics(timeout=60)
     counts = {name: len(topic.partitions) for name, topic in topics.topics.items()}
     assert counts == {"queries": PARTITIONS, "results": PARTITIONS}
 
@@ -119,7 +119,7 @@ def test_a_worker_runs_unchanged(
     producer = transactional(new_producer)
 
     producer.begin_transaction()
-    producer.send("results", b"that.", record.key, headers=[("ce_id", b"1")]).get(10)
+    producer.send("results", b"that.", record.key, headers=[("ce_id", b"1")]).get(60)
     offsets = {place: OffsetAndMetadata(record.offset + 1)}
     producer.send_offsets_to_transaction(offsets, consumer.group_metadata())
     producer.commit_transaction()
@@ -136,7 +136,7 @@ def test_a_worker_runs_unchanged(
 def test_transactions_isolate_nothing(broker: EmbeddedBroker, new_producer: NewProducer) -> None:
     producer = transactional(new_producer)
     producer.begin_transaction()
-    producer.send("results", b"open", b"k").get(10)
+    producer.send("results", b"open", b"k").get(60)
     assert [one.value for one in read_topic(broker.bootstrap_servers, "results")] == [b"open"]
     producer.abort_transaction()
     assert [one.value for one in read_topic(broker.bootstrap_servers, "results")] == [b"open"]
@@ -150,7 +150,7 @@ def test_stale_members_and_producers_are_not_refused(
     transactional(new_producer)  # On a real broker this one fences the other.
     stale = consumer.group_metadata()._replace(generation_id=99, member_id="nobody")
     old.begin_transaction()
-    old.send("results", b"v", b"k").get(10)
+    old.send("results", b"v", b"k").get(60)
     old.send_offsets_to_transaction({place: OffsetAndMetadata(1)}, stale)
     old.commit_transaction()
 
@@ -161,7 +161,7 @@ def test_transactional_records_are_read_without_checksums_only(
 ) -> None:
     producer = transactional(new_producer)
     producer.begin_transaction()
-    producer.send("results", b"v", b"k", partition=0).get(10)
+    producer.send("results", b"v", b"k", partition=0).get(60)
     producer.commit_transaction()
     consumer = new_consumer(check_crcs=check_crcs)
     consumer.assign([TopicPartition("results", 0)])

@@ -42,7 +42,7 @@ def test_terminate_ends_even_a_paused_child(tmp_path: Path) -> None:
 def test_the_log_is_in_the_description(tmp_path: Path) -> None:
     process = ServiceProcess("talker", ["sh", "-c", "echo no more disk; exit 3"], tmp_path)
     process.start()
-    await_condition(lambda: not process.alive, 10, lambda: "sh does not end")
+    await_condition(lambda: not process.alive, 120, lambda: "sh does not end")
     assert process.describe("ended") == "talker ended; its log ends with:\nno more disk"
 
 
@@ -72,10 +72,10 @@ def test_children_end_with_a_program_that_is_killed(tmp_path: Path, ending: sign
         child = int(parent.stdout.readline())
         # Until then the child has not yet asked the kernel to be told of the parent's death.
         await_condition(
-            lambda: Path(f"/proc/{child}/comm").read_text() == "sleep\n", 20, lambda: "no sleep"
+            lambda: Path(f"/proc/{child}/comm").read_text() == "sleep\n", 120, lambda: "no sleep"
         )
         parent.send_signal(ending)
-    await_condition(lambda: _gone(child), 20, lambda: f"process {child} is still there")
+    await_condition(lambda: _gone(child), 120, lambda: f"process {child} is still there")
 
 
 def test_a_missing_service_is_a_skip_here_and_a_failure_in_ci(

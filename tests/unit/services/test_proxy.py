@@ -12,6 +12,7 @@ from tests.services.process import await_condition
 from tests.services.proxy import Proxy
 
 SILENCE_S = 0.2
+PATIENCE_S = 120
 
 
 class Echo(socketserver.StreamRequestHandler):
@@ -46,7 +47,7 @@ def proxy() -> Iterator[Proxy]:
 
 
 def connect(proxy: Proxy) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", proxy.port), timeout=10)
+    return socket.create_connection(("127.0.0.1", proxy.port), timeout=PATIENCE_S)
 
 
 def ask(connection: socket.socket, line: bytes = b"hello\n") -> bytes:
@@ -58,7 +59,7 @@ def assert_silent(connection: socket.socket) -> None:
     connection.settimeout(SILENCE_S)
     with pytest.raises(TimeoutError):
         connection.recv(100)
-    connection.settimeout(10)
+    connection.settimeout(PATIENCE_S)
 
 
 def test_open_forwards(proxy: Proxy) -> None:
@@ -71,7 +72,7 @@ def test_the_client_leaving_is_noticed(proxy: Proxy) -> None:
     with connect(proxy) as connection:
         assert ask(connection) == b"hello\n"
         assert proxy.connections == 1
-    await_condition(lambda: proxy.connections == 0, 10, lambda: "the connection stays")
+    await_condition(lambda: proxy.connections == 0, PATIENCE_S, lambda: "the connection stays")
 
 
 def test_refuse_cuts_and_refuses_until_open(proxy: Proxy) -> None:
@@ -95,6 +96,8 @@ def test_black_hole_swallows_for_good(proxy: Proxy) -> None:
             for connection in (old, new):
                 connection.sendall(b"lost\n")
                 assert_silent(connection)
+            lost = len(b"lost\n") * 2
+            await_condition(lambda: proxy.swallowed == lost, PATIENCE_S, lambda: "not swallowed")
             proxy.open()
             assert ask(old, b"found\n") == b"found\n"
             assert ask(new, b"found\n") == b"found\n"

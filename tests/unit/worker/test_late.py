@@ -116,7 +116,13 @@ def test_the_loop_stops_what_is_late(
     cluster.produce(
         TOPICS.queries, event_json("late", "another", texts=TEXTS, deadline_ms=5000), key=b"late"
     )
-    worker.step_until(worker.graph.entered.is_set)
+    # And begun: while the last pairs of it are tokenised, there is nothing yet to be stopped.
+    worker.step_until(
+        lambda: (
+            worker.graph.entered.is_set()
+            and all(begun.pending.done() for begun in worker.loop._in_work)
+        )
+    )
     cluster.clock.advance(6.0)
     worker.loop.step()
     worker.graph.gate.set()
