@@ -10,8 +10,7 @@ import hashlib
 import json
 import os
 import re
-import shutil
-import tempfile
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,12 +22,14 @@ from pydantic import ValidationError
 
 from engine.bundles import MANIFEST, MAX_MANIFEST_BYTES, Bundle
 from engine.errors import BundleError, RemoteError
+from engine.staging import remove_left_behind, staging
 from schemas.manifests import BundledFile, IndexManifest, ModelManifest, digest_of
 
 Advance = Callable[[int], None]
 M = TypeVar("M", ModelManifest, IndexManifest)
 
 BLOCK_BYTES = 1024 * 1024
+_STAGING = ".fetch."
 ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 PACKAGES = {
     "s3": "kafka-reranker[s3]",
@@ -157,7 +158,8 @@ def open_cached(
     """Open the bundle at an address from the cache, downloading it where it is not there yet.
 
     The cache has a folder for each digest. A cached bundle that was altered is fetched again.
-    Processes may share the cache: whoever is first puts the folder there. Raises BundleError.
+    Processes may share the cache: whoever is first puts the folder there. What downloads left
+    behind that were killed is removed. Raises BundleError.
     """
     remote = open_remote(address)
     if remote.manifest.kind != kind:
@@ -172,13 +174,10 @@ def open_cached(
         return cached
     with _local_errors(cache):
         cache.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".fetch.", dir=cache))
-    try:
-        fetch_files(remote, staging / "new")
-        with _local_errors(cache):
-            _put(staging, folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        remove_left_behind(cache, f"{_STAGING}*")
+        with staging(cache / f"{_STAGING}{secrets.token_hex(4)}") as place:
+            fetch_files(remote, place / "new")
+            _put(place, folder)
     return open_bundle(folder)
 
 
@@ -192,12 +191,12 @@ def _open_intact(
     return bundle if bundle.digest == digest else None
 
 
-def _put(staging: Path, folder: Path) -> None:
+def _put(place: Path, folder: Path) -> None:
     """Move the altered folder of this name away, if there is one, and the new one there."""
     if folder.exists():
-        folder.replace(staging / "old")
+        folder.replace(place / "old")
     try:
-        (staging / "new").replace(folder)
+        (place / "new").replace(folder)
     except OSError as error:
         if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
             raise

@@ -1,28 +1,24 @@
 """Last step: turns a finished staging folder into a bundle that appears whole or not at all."""
 
 import ctypes
-import fcntl
 import glob
 import os
 import secrets
 import shutil
 import stat
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from engine.bundles import MANIFEST, sha256_of
+from engine.staging import remove_left_behind, staging
 from export.errors import ExportError, TargetExistsError
 from schemas.manifests import BundledFile, IndexManifest, ModelManifest, canonical_json
 
 _STAGING = ".new"
-# A folder this young may be about to be locked.
-_LOCKED_WITHIN_S = 5.0
-
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -36,34 +32,9 @@ def staging_beside(out: Path, *, force: bool = False, flag: str = "--force") -> 
     """
     check_target(out, force=force, flag=flag)
     out.parent.mkdir(parents=True, exist_ok=True)
-    _remove_left_behind(out)
-    staging = out.parent / f".{out.name}.{secrets.token_hex(4)}{_STAGING}"
-    with ExitStack() as stack:
-        # Before there is a folder: an interruption right after its making must find it too.
-        stack.callback(shutil.rmtree, staging, ignore_errors=True)
-        staging.mkdir(mode=0o700)
-        stack.callback(os.close, _lock(staging))
-        yield staging
-
-
-def _lock(staging: Path) -> int:
-    """Lock a folder until the descriptor is closed, or the process ends in whatever way."""
-    descriptor = os.open(staging, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return descriptor
-
-
-def _remove_left_behind(out: Path) -> None:
-    """Remove the staging folders of `out` that nobody has locked and that aren't brand-new."""
-    for folder in out.parent.glob(f".{glob.escape(out.name)}.*{_STAGING}"):
-        try:
-            if time.time() - folder.stat().st_mtime < _LOCKED_WITHIN_S:
-                continue
-            lock = _lock(folder)
-        except OSError:  # locked, or gone, or somebody else's
-            continue
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
+    remove_left_behind(out.parent, f".{glob.escape(out.name)}.*{_STAGING}")
+    with staging(out.parent / f".{out.name}.{secrets.token_hex(4)}{_STAGING}") as folder:
+        yield folder
 
 
 def check_target(out: Path, *, force: bool = False, flag: str = "--force") -> None:

@@ -1,6 +1,7 @@
 """Downloads that are interrupted: no half of a bundle is left, and the next one is whole."""
 
 import errno
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -73,7 +74,7 @@ engine.remote.open_cached(sys.argv[1], Path(sys.argv[2]), open_model, "model")
 
 
 def test_a_process_that_is_killed_while_it_downloads_leaves_no_bundle(tmp_path: Path) -> None:
-    """What it leaves has another name than any bundle, and nobody takes it for one."""
+    """What it leaves has another name than any bundle, and the next download removes it."""
     write(tmp_path / "source", "weights")
     source, cache = f"file://{tmp_path}/source", tmp_path / "cache"
     digest = open_model(tmp_path / "source").digest.removeprefix("sha256:")
@@ -82,9 +83,11 @@ def test_a_process_that_is_killed_while_it_downloads_leaves_no_bundle(tmp_path: 
         assert child.stdout is not None
         assert child.stdout.readline() == b"half\n"
         child.kill()
-    assert not (cache / digest).exists()
+    (left,) = cache.iterdir()
+    assert left.name.startswith(".fetch.")
+    os.utime(left, (0, 0))
 
     bundle = open_cached(source, cache, open_model, "model")
 
-    assert bundle.path == cache / digest
+    assert [path.name for path in cache.iterdir()] == [bundle.path.name] == [digest]
     assert bundle.file("model.onnx").read_text() == "weights"
