@@ -1,8 +1,8 @@
 """Sequences to model batches: only equal lengths go together.
 
-Then no batch holds padding, no graph needs a mask, and what a pair scores cannot depend on its
-neighbours. So how many rows a batch has is a question of speed alone, and belongs to a model and
-to what runs it.
+Then no graph needs a mask on a CPU, and what a pair scores cannot depend on its neighbours (on a
+GPU lengths are made equal first, see `engine/stacks.py`). So how many rows a batch has is a matter
+of speed alone, and belongs to a model and to what runs it.
 """
 
 from collections.abc import Sequence

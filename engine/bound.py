@@ -45,15 +45,20 @@ class _Buffers:
 
 @dataclass(frozen=True)
 class BoundGraph:
-    """See `engine.graph.Graph`. Each thread that calls it has buffers of its own."""
+    """See `engine.graph.OnnxGraph`. Each thread that calls it has buffers of its own."""
 
     graph: OnnxGraph
     device: Literal["cpu", "cuda"]
     threads: threading.local = field(default_factory=threading.local, compare=False, repr=False)
 
-    def __call__(self, ids: NDArray[np.int64], document_start: NDArray[np.int64]) -> Logits:
-        """See `Graph`."""
-        feeds = self.graph.feeds(ids, document_start)
+    def __call__(
+        self,
+        ids: NDArray[np.int64],
+        document_start: NDArray[np.int64],
+        lengths: NDArray[np.int64] | None = None,
+    ) -> Logits:
+        """See `engine.graph.OnnxGraph`."""
+        feeds = self.graph.feeds(ids, document_start, lengths)
         return self._buffers(ids.shape[0], ids.shape[1]).run(self.graph.session, feeds)
 
     def _buffers(self, rows: int, tokens: int) -> _Buffers:

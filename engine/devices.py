@@ -1,5 +1,6 @@
 """What runs a model bundle's graph: ONNX Runtime on the CPU or a GPU, or OpenVINO on the CPU."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,9 +13,10 @@ from engine.batches import BatchSize, BatchSizes, measured_sizes
 from engine.bound import BoundGraph
 from engine.bundles import Bundle
 from engine.errors import BundleError
-from engine.graph import Graph, Logits, OnnxGraph
+from engine.graph import MASK, Graph, Logits, OnnxGraph
 from engine.lanes import Lanes
 from engine.providers import CUDA, TENSORRT, Gpu, gpu_providers, gpu_size
+from engine.stacks import Filled
 from schemas.manifests import ModelManifest
 
 Device = Literal["cpu", "openvino", "cuda", "tensorrt"]
@@ -26,21 +28,25 @@ FIRST = {"cuda": CUDA, "tensorrt": TENSORRT}
 class BucketedGraph:
     """Runs batches of any number of rows as the next power of two.
 
-    A GPU's runtime plans memory and kernels for each shape that it meets, and TensorRT builds an
-    engine: fewer shapes, fewer of those. Lengths stay exact, as the graphs know no padding.
+    A GPU's runtime plans memory and kernels for each shape that it meets: fewer shapes, fewer of
+    those. Lengths become few in `engine.stacks.Filled`, where the graph has a mask.
     """
 
-    graph: Graph
+    graph: Callable[..., Logits]
 
-    def __call__(self, ids: NDArray[np.int64], document_start: NDArray[np.int64]) -> Logits:
-        """See `engine.graph.Graph`; the last row is repeated, and what it adds is thrown away."""
+    def __call__(
+        self,
+        ids: NDArray[np.int64],
+        document_start: NDArray[np.int64],
+        lengths: NDArray[np.int64] | None = None,
+    ) -> Logits:
+        """See `engine.graph.OnnxGraph`; the last row is repeated, and its logits thrown away."""
+        arrays = [ids, document_start] if lengths is None else [ids, document_start, lengths]
         rows = len(ids)
         more = (1 << (rows - 1).bit_length()) - rows if rows else 0
-        if not more:
-            return self.graph(ids, document_start)
-        padded = np.concatenate([ids, np.repeat(ids[-1:], more, axis=0)])
-        starts = np.concatenate([document_start, np.repeat(document_start[-1:], more)])
-        return self.graph(padded, starts)[:rows]
+        if more:
+            arrays = [np.concatenate([each, np.repeat(each[-1:], more, axis=0)]) for each in arrays]
+        return self.graph(*arrays)[:rows]
 
 
 def open_lanes(
@@ -50,8 +56,15 @@ def open_lanes(
 
     `engine_cache` is where TensorRT keeps its engines, by default the user's cache folder.
     """
-    graph = open_graph(bundle, device, lanes, engine_cache)
-    return Lanes(graph, lanes, batch_sizes(bundle.manifest, device))
+    manifest = bundle.manifest
+    graph: Graph | Filled
+    if device == "cpu" or device == "openvino":  # noqa: PLR1714 - mypy narrows by equality only
+        graph = open_graph(bundle, device, lanes)
+    else:
+        graph = open_on_gpu(bundle, device, engine_cache)
+        if MASK in manifest.inputs:
+            graph = Filled(graph, manifest.pad_token_id, manifest.pair.max_tokens)
+    return Lanes(graph, lanes, batch_sizes(manifest, device))
 
 
 def default_size(manifest: ModelManifest, device: Device) -> BatchSize:
@@ -84,10 +97,13 @@ def open_graph(
         from engine.openvino_graph import OpenVinoGraph  # noqa: PLC0415 - an optional extra
 
         return OpenVinoGraph.open(bundle, lanes)
-    return _open_on_gpu(bundle, device, engine_cache)
+    return open_on_gpu(bundle, device, engine_cache)
 
 
-def _open_on_gpu(bundle: Bundle[ModelManifest], device: Gpu, engine_cache: Path | None) -> Graph:
+def open_on_gpu(
+    bundle: Bundle[ModelManifest], device: Gpu, engine_cache: Path | None
+) -> BucketedGraph:
+    """Load a bundle's graph on a GPU, with buffers that stay there; raises BundleError."""
     if bundle.manifest.precision in {"int8", "int4"}:
         raise BundleError(
             f"device (RERANKER_DEVICE) {device}: {bundle.path} is {bundle.manifest.precision}, "

@@ -14,6 +14,7 @@ from engine.errors import BundleError
 from schemas.manifests import ModelManifest
 
 Logits = NDArray[np.float32]
+MASK = "attention_mask"
 # Name and options.
 Provider = tuple[str, Mapping[str, str]]
 
@@ -65,20 +66,29 @@ class OnnxGraph:
         _check_names(session, manifest, file)
         return cls(session, manifest.inputs, manifest.output, manifest.pair.token_types)
 
-    def __call__(self, ids: NDArray[np.int64], document_start: NDArray[np.int64]) -> Logits:
-        """See `Graph`."""
-        (logits,) = self.session.run([self.output], self.feeds(ids, document_start))
+    def __call__(
+        self,
+        ids: NDArray[np.int64],
+        document_start: NDArray[np.int64],
+        lengths: NDArray[np.int64] | None = None,
+    ) -> Logits:
+        """See `Graph`, and with lengths `engine.stacks.MaskedGraph`."""
+        feeds = self.feeds(ids, document_start, lengths)
+        (logits,) = self.session.run([self.output], feeds)
         return np.asarray(logits, dtype=np.float32)
 
     def feeds(
-        self, ids: NDArray[np.int64], document_start: NDArray[np.int64]
+        self,
+        ids: NDArray[np.int64],
+        document_start: NDArray[np.int64],
+        lengths: NDArray[np.int64] | None = None,
     ) -> dict[str, NDArray[np.int64]]:
         """Return the graph's inputs, int64 [rows, tokens] each."""
         feeds: dict[str, NDArray[np.int64]] = {"input_ids": ids}
         if "token_type_ids" in self.inputs:
             feeds["token_type_ids"] = self._types(ids, document_start)
-        if "attention_mask" in self.inputs:
-            feeds["attention_mask"] = np.ones_like(ids)
+        if MASK in self.inputs:
+            feeds[MASK] = _mask(ids, lengths)
         return feeds
 
     def _types(
@@ -87,6 +97,12 @@ class OnnxGraph:
         if not self.token_types:
             return np.zeros_like(ids)
         return (np.arange(ids.shape[1]) >= document_start[:, None]).astype(np.int64)
+
+
+def _mask(ids: NDArray[np.int64], lengths: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    if lengths is None:
+        return np.ones_like(ids)
+    return (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)
 
 
 def _load_gpu_libraries(providers: Sequence[Provider]) -> None:

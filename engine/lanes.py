@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from engine.batches import CPU_SIZES, BatchSizes, plan_batches
 from engine.graph import Graph, Logits
 from engine.pairs import EncodedPair
+from engine.stacks import Exact, Filled, Stack
 
 
 class Scoring(Future[Logits]):
@@ -65,8 +66,8 @@ class LaneStats:
 class Lanes:
     """N threads that take model batches of all jobs from one queue, in the order they came."""
 
-    def __init__(self, graph: Graph, lanes: int, sizes: BatchSizes = CPU_SIZES) -> None:
-        self._graph = graph
+    def __init__(self, graph: Graph | Filled, lanes: int, sizes: BatchSizes = CPU_SIZES) -> None:
+        self._stack: Stack = graph if isinstance(graph, Filled) else Exact(graph)
         self._sizes = sizes
         self._lock = threading.Lock()
         self._stats = LaneStats(0, 0, 0.0)
@@ -82,7 +83,8 @@ class Lanes:
 
         Batches of a cancelled or stopped future that have not begun are skipped.
         """
-        batches = plan_batches([len(pair.ids) for pair in pairs], self._sizes)
+        lengths = [self._stack.length_of(len(pair.ids)) for pair in pairs]
+        batches = plan_batches(lengths, self._sizes)
         job = _Job(pairs, len(batches))
         for batch in batches:
             self._queue.put((job, batch))
@@ -117,7 +119,7 @@ class Lanes:
             job.finish_batch()
 
     def _count(self, job: _Job, batch: NDArray[np.intp], seconds: float) -> None:
-        tokens = len(batch) * len(job.pairs[batch[0]].ids)
+        tokens = sum(len(job.pairs[position].ids) for position in batch)
         pairs = sum(job.pairs[position].first for position in batch)
         with self._lock:
             so_far = self._stats
@@ -137,10 +139,7 @@ class Lanes:
     def _logits(self, pairs: Sequence[EncodedPair]) -> Logits:
         """Return the logits of one model batch; NaN for all when it fails."""
         with contextlib.suppress(Exception):
-            logits = self._graph(
-                np.stack([pair.ids for pair in pairs]).astype(np.int64),
-                np.asarray([pair.document_start for pair in pairs], dtype=np.int64),
-            )
+            logits = self._stack.logits(pairs)
             if logits.shape == (len(pairs),):
                 return logits
         return np.full(len(pairs), np.nan, dtype=np.float32)

@@ -53,8 +53,11 @@ class Family(Protocol):
     def graph(self, network: Network) -> Fp32Graph:
         """Return the fp32 graph that suits the CPU best."""
 
-    def plain_graph(self, network: Network) -> Fp32Graph:
-        """Return the fp32 graph of standard operators, which GPUs know."""
+    def plain_graph(self, network: Network, *, mask: bool = False) -> Fp32Graph:
+        """Return the fp32 graph of standard operators, which GPUs know.
+
+        With `mask` it takes one, where the family can do with padding behind a sequence.
+        """
 
 
 class Classifier:
@@ -80,10 +83,10 @@ class Classifier:
         """See `Family`."""
         return self.plain_graph(network)
 
-    def plain_graph(self, network: Network) -> Fp32Graph:
+    def plain_graph(self, network: Network, *, mask: bool = False) -> Fp32Graph:
         """See `Family`."""
         assert isinstance(network, PreTrainedModel)
-        return _named(fp32.simplified(fp32.optimum_graph(network)), fp32.RECIPE)
+        return _named(fp32.simplified(fp32.optimum_graph(network), mask=mask), fp32.RECIPE)
 
 
 class TrimmedClassifier(Classifier):
@@ -126,8 +129,8 @@ class Decoder:
         """See `Family`."""
         return self.plain_graph(network)
 
-    def plain_graph(self, network: Network) -> Fp32Graph:
-        """See `Family`."""
+    def plain_graph(self, network: Network, *, mask: bool = False) -> Fp32Graph:  # noqa: ARG002
+        """See `Family`; it reads the last token, which must not be padding."""
         assert isinstance(network, YesNoReranker)
         return _named(fp32.simplified(decoder.decoder_graph(network)), decoder.RECIPE)
 

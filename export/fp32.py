@@ -42,13 +42,14 @@ def export_task(model: PreTrainedModel, task: str) -> onnx.ModelProto:
         return onnx.load(Path(folder) / "model.onnx")
 
 
-def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
+def simplified(model: onnx.ModelProto, *, mask: bool = False) -> onnx.ModelProto:
     """Return the graph without inputs for mask and positions, and with constants folded.
 
     Batches hold sequences of one length, so a mask would be all ones. And a graph that takes none
-    can't be given padding, on which a score could depend.
+    can't be given padding, on which a score could depend. With `mask` it stays, for devices that
+    are slow on many lengths.
     """
-    _without_mask(model)
+    _compute_inputs(model, mask=mask)
     if is_large(model):
         return model  # the runtime does it when it loads the graph
     with tempfile.TemporaryDirectory() as folder:
@@ -130,26 +131,29 @@ def with_flat_output(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _without_mask(model: onnx.ModelProto) -> None:
-    """Compute from the ids' shape what a graph takes of masks and positions."""
+def _compute_inputs(model: onnx.ModelProto, *, mask: bool) -> None:
+    """Compute what a graph takes of masks and positions, from the ids' shape or the mask."""
     graph = model.graph
+    computed = {_POSITIONS} if mask else {_MASK, _POSITIONS}
     taken = {value.name for value in graph.input}
-    if not taken & {_MASK, _POSITIONS}:
+    if not taken & computed:
         return
     for name, value in (("mask_one", [1]), ("mask_axis", 1), ("mask_step", 1)):
         constant = numpy_helper.from_array(np.asarray(value, dtype=np.int64), name)
         graph.initializer.append(constant)
-    nodes = [
-        helper.make_node("Shape", ["input_ids"], ["mask_shape"]),
-        helper.make_node("Expand", ["mask_one", "mask_shape"], [_MASK]),
-    ]
+    nodes: list[onnx.NodeProto] = []
+    if not (mask and _MASK in taken):
+        nodes += [
+            helper.make_node("Shape", ["input_ids"], ["mask_shape"]),
+            helper.make_node("Expand", ["mask_one", "mask_shape"], [_MASK]),
+        ]
     if _POSITIONS in taken:
         nodes += [
             helper.make_node("CumSum", [_MASK, "mask_axis"], ["mask_sum"]),
             helper.make_node("Sub", ["mask_sum", "mask_step"], [_POSITIONS]),
         ]
     nodes += list(graph.node)
-    inputs = [value for value in graph.input if value.name not in {_MASK, _POSITIONS}]
+    inputs = [value for value in graph.input if value.name not in computed]
     del graph.input[:], graph.node[:]
     graph.input.extend(inputs)
     graph.node.extend(nodes)

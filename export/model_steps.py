@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import onnx
 from transformers import PreTrainedTokenizerFast
 
 from engine.bundles import open_model
-from engine.pairs import PairEncoder
+from engine.graph import MASK, OnnxGraph
+from engine.pairs import EncodedPair, PairEncoder
 from export import gate, trimmed
 from export.adapters import Family, Fp32Graph, Network, family_of
 from export.bars import progress
@@ -33,7 +35,7 @@ from export.recipes import Candidate, Kitchen
 from export.scoring import Workbench, encode_pairs, fitting, readable, score_all
 from export.seal import seal, staging_beside
 from export.tools import tool_versions
-from export.verify import check_against_torch, check_batches
+from export.verify import check_against_torch, check_batches, check_filled
 from schemas.manifests import ModelManifest, PairTemplate, Precision, Verification
 
 MODEL_FILE = "model.onnx"
@@ -94,6 +96,11 @@ class Loaded:
     family: Family
     network: Network
     tokenizer: PreTrainedTokenizerFast
+
+    @property
+    def pad_token_id(self) -> int:
+        """Return the id that fills up sequences."""
+        return int(self.checkpoint.config.get("pad_token_id") or 0)
 
 
 def export_model(request: Request) -> Summary:
@@ -173,15 +180,17 @@ class _Maker:
         compared = encode_pairs(self.encoder, self.pairs.judge)
         family, network = self.loaded.family, self.loaded.network
         with progress("Writing the fp32 graph and checking it against the model"):
-            # GPUs know the standard operators best; they decide what runs in fp16.
-            fp32 = family.plain_graph(network) if precision == "fp16" else family.graph(network)
+            # GPUs know the standard operators best; they decide what runs in fp16. And they are
+            # slow on many lengths, so they get a mask.
+            half = precision == "fp16"
+            fp32 = family.plain_graph(network, mask=True) if half else family.graph(network)
             graph = self._bench(fp32).open(fp32.model)
             made = Made(
                 fp32.model,
                 fp32.recipe,
                 fp32.disabled_optimizers,
                 check_against_torch(network, graph, compared),
-                check_batches(graph, compared),
+                self._check(graph, compared),
             )
         if data is None:
             return made
@@ -203,10 +212,15 @@ class _Maker:
             reference,
             model=best.model,
             recipe=best.recipe,
-            rows_checked=check_batches(bench.open(best.model), compared),
+            rows_checked=self._check(bench.open(best.model), compared),
             attempts=attempts,
             verification=gate.for_manifest(attempts, chosen, precision, data),
         )
+
+    def _check(self, graph: OnnxGraph, pairs: Sequence[EncodedPair]) -> int:
+        if MASK in graph.inputs:
+            check_filled(graph, pairs, self.loaded.pad_token_id, self.encoder.template.max_tokens)
+        return check_batches(graph, pairs)
 
     def _try(
         self, precision: Precision, data: EvaluationSet, kitchen: Kitchen
@@ -246,7 +260,7 @@ def _describe(
         inputs=tuple(value.name for value in made.model.graph.input),
         output=trimmed.OUTPUT,
         pair=template,
-        pad_token_id=int(checkpoint.config.get("pad_token_id") or 0),
+        pad_token_id=loaded.pad_token_id,
         disabled_optimizers=made.disabled_optimizers,
         base=checkpoint.source,
         adapter=adapter.source if adapter else None,

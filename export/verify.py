@@ -7,6 +7,7 @@ import torch
 
 from engine.graph import OnnxGraph
 from engine.pairs import EncodedPair
+from engine.stacks import Filled
 from export.adapters import Network
 from export.errors import VerificationError
 from export.scoring import stack
@@ -14,7 +15,12 @@ from export.scoring import stack
 # Between PyTorch and the fp32 graph; what differs is only the order of sums.
 MAX_FP32_DIFFERENCE = 1e-3
 
+# Between a sequence and the same with a mask and something behind it: in half precision sums of
+# other lengths round otherwise.
+MAX_FILLED_DIFFERENCE = 1e-2
+
 _BATCH_ROWS = 32
+_FILLED_ROWS = 4
 _LENGTHS = (9, 16, 31, 64, 127)
 _TORCH_PAIRS = 12
 
@@ -47,6 +53,29 @@ def check_batches(graph: OnnxGraph, pairs: Sequence[EncodedPair]) -> int:
                 )
             checked += 1
     return checked
+
+
+def check_filled(graph: OnnxGraph, pairs: Sequence[EncodedPair], token: int, longest: int) -> float:
+    """Return the largest difference of a logit to that of the same sequence filled up.
+
+    Raises VerificationError where it is too large, or where a filled sequence scores otherwise
+    alone than among others.
+    """
+    filled = Filled(graph, token, longest)
+    by_length: dict[int, list[EncodedPair]] = {}
+    for pair in pairs:
+        by_length.setdefault(filled.length_of(len(pair.ids)), []).append(pair)
+    worst = 0.0
+    for group in by_length.values():
+        some = group[:_FILLED_ROWS]
+        together = filled.logits(some)
+        for pair, logit in zip(some, together, strict=True):
+            if filled.logits([pair])[0] != logit:
+                raise VerificationError("a pair that is filled up scores otherwise in a batch")
+            worst = max(worst, abs(float(graph(*stack([pair]))[0] - logit)))
+    if not worst <= MAX_FILLED_DIFFERENCE:
+        raise VerificationError(f"filling sequences up changes logits by {worst:.2g}")
+    return worst
 
 
 def _difference(model: Network, graph: OnnxGraph, pair: EncodedPair) -> float:

@@ -107,7 +107,7 @@ def test_batches_for_gpus_are_larger_and_score_the_same_on_the_cpu(
     expected = here.submit(pairs).result(60).tolist()
     here.close()
     watched = Watched(bundle)
-    monkeypatch.setattr("engine.devices.open_graph", lambda *_: BucketedGraph(watched))
+    monkeypatch.setattr("engine.devices.open_on_gpu", lambda *_: BucketedGraph(watched))
 
     lanes = open_lanes(bundle, device, 2)
     found = lanes.submit(pairs).result(60).tolist()
@@ -125,6 +125,32 @@ def test_batches_for_gpus_are_larger_and_score_the_same_on_the_cpu(
             for rows, tokens in [*watched.shapes, usual[name]]:
                 assert least[name][0] <= rows <= most[name][0]
                 assert least[name][1] <= tokens <= most[name][1]
+
+
+@pytest.mark.parametrize("device", ["cuda", "tensorrt"])
+def test_a_graph_with_a_mask_gets_few_lengths_on_a_gpu_and_exact_ones_on_the_cpu(
+    bundle: Bundle[ModelManifest], device: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes: set[tuple[int, int]] = set()
+
+    def graph(ids: Any, document_start: Any, lengths: Any = None) -> Any:
+        shapes.add(ids.shape)
+        assert lengths is None or (ids[np.arange(ids.shape[1]) >= lengths[:, None]] == 0).all()
+        return np.zeros(len(ids), dtype=np.float32)
+
+    masked = with_fields(bundle, inputs=(*bundle.manifest.inputs, "attention_mask"))
+    pairs = [EncodedPair(np.ones(n, dtype=np.int32), 1, False) for n in range(4, LONGEST + 1)]
+    monkeypatch.setattr("engine.devices.open_on_gpu", lambda *_: BucketedGraph(graph))
+    monkeypatch.setattr("engine.devices.open_graph", lambda *_: graph)
+
+    filled, exact = {16, 32, 48, 64, 80, 96}, set(range(4, LONGEST + 1))
+    places: list[tuple[Device, set[int]]] = [(device, filled), ("cpu", exact)]
+    for where, expected in places:
+        shapes.clear()
+        lanes = open_lanes(masked, where, 1)
+        lanes.submit(pairs).result(60)
+        lanes.close()
+        assert {tokens for _, tokens in shapes} == expected
 
 
 def test_tensorrt_keeps_memory_in_bounds_for_models_that_read_much(

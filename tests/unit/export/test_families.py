@@ -14,11 +14,21 @@ from transformers import (
     AutoTokenizer,
 )
 
+from engine.batches import BatchSizes
+from engine.bound import BoundGraph
 from engine.bundles import open_model
+from engine.devices import BucketedGraph
+from engine.graph import OnnxGraph
+from engine.lanes import Lanes
+from engine.pairs import PairEncoder
+from engine.providers import CUDA_SIZE
 from engine.score import Scorer
+from engine.stacks import Filled
 from export import graph_writer
 from export.__main__ import main
 from export.decoder import INSTRUCTION
+from export.scoring import encode_pairs
+from export.verify import MAX_FILLED_DIFFERENCE
 from tests.unit.export.family_checkpoints import (
     FAMILIES,
     MAX_TOKENS,
@@ -37,6 +47,7 @@ RECIPES = {
     "electra": "trimmed",
     "roberta": "trimmed",
     "xlm-roberta": "trimmed",
+    "camembert": "trimmed",
     "deberta-v2": "optimum",
     "modernbert": "optimum",
     "qwen3": "decoder",
@@ -137,7 +148,8 @@ def chat(tokenizer: Any, query: str, document: str) -> dict[str, torch.Tensor]:
     return {"input_ids": torch.tensor([before + ids + after])}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+# CamemBERT is RoBERTa by another name: in other precisions it can't differ.
+@pytest.mark.parametrize("family", [*FAMILIES, "camembert"])
 def test_fp32_gives_the_logits_of_the_checkpoint(
     family: str, bundle: Bundle, checkpoint: Callable[[str], Path]
 ) -> None:
@@ -169,10 +181,11 @@ def test_nor_in_half_precision_of_the_others(family: str, bundle: Bundle) -> Non
 
 
 def assert_independent(exported: Path, precision: str) -> None:
-    """Alone, together, in another order: the same bits. Padding can't be given at all."""
+    """Alone, together, in another order: the same bits. Only graphs for GPUs can be padded."""
     manifest = open_model(exported).manifest
     assert manifest.precision == precision
-    assert "attention_mask" not in manifest.inputs
+    masked = precision == "fp16" and manifest.family != "qwen3"
+    assert ("attention_mask" in manifest.inputs) == masked
     pairs = PAIRS[::3] + PAIRS[:12]  # many of equal length, some twice
     together = score(exported, pairs)
     assert np.isfinite(together).all()
@@ -183,6 +196,33 @@ def assert_independent(exported: Path, precision: str) -> None:
     shuffled = score(exported, [pairs[place] for place in order])
     assert shuffled == [together[place] for place in order]
     assert score(exported, pairs[: len(pairs) // 2]) == together[: len(pairs) // 2]
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        "bert",
+        *(
+            pytest.param(each, marks=pytest.mark.long)
+            for each in ("roberta", "deberta-v2", "modernbert")
+        ),
+    ],
+)
+def test_filled_up_as_on_a_gpu_it_scores_nearly_the_same_and_alone_as_together(
+    family: str, bundle: Bundle
+) -> None:
+    opened = open_model(bundle(family, "fp16"))
+    encoder, graph = PairEncoder.open(opened), OnnxGraph.open(opened)
+    pairs = encode_pairs(encoder, PAIRS)
+    bound = BucketedGraph(BoundGraph(graph, "cpu"))
+    filled = Filled(bound, opened.manifest.pad_token_id, opened.manifest.pair.max_tokens)
+    lanes = [Lanes(runs, 2, BatchSizes(CUDA_SIZE)) for runs in (graph, filled)]
+    exact, padded = (each.submit(pairs).result(60) for each in lanes)
+    for each in lanes:
+        each.close()
+    assert {filled.length_of(len(pair.ids)) for pair in pairs} != {len(pair.ids) for pair in pairs}
+    assert np.abs(exact - padded).max() < MAX_FILLED_DIFFERENCE
+    assert padded[::7].tolist() == [float(filled.logits([pair])[0]) for pair in pairs[::7]]
 
 
 @pytest.mark.parametrize(

@@ -229,3 +229,9 @@ def test_half_a_credential_is_refused(
 def test_lanes_are_the_cores_of_this_process_unless_set() -> None:
     assert lanes_of(read()) == len(os.sched_getaffinity(0))
     assert lanes_of(read("--batch.lanes", "3")) == 3
+
+
+@pytest.mark.parametrize("device", ["cuda", "tensorrt"])
+def test_a_gpu_is_fed_by_two_lanes_unless_set(device: str) -> None:
+    assert lanes_of(read("--device", device)) == min(2, len(os.sched_getaffinity(0)))
+    assert lanes_of(read("--device", device, "--batch.lanes", "5")) == 5
