@@ -31,8 +31,8 @@ _faiss: Any = faiss
 EF_SEARCH = 256
 # How many lists of an `ivfpq` index a search reads, and how many times the wanted number of
 # documents it compares by their whole vectors, unless the manifest says otherwise.
-NPROBE = 64
-RESCORE = 4
+NPROBE = 128
+RESCORE = 8
 
 Positions = NDArray[np.int64]
 
