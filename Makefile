@@ -48,8 +48,8 @@ lock: install  ## renew requirements.lock from pyproject.toml
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
 	  --no-annotate --extra dev --extra s3 --extra gs pyproject.toml -o requirements.lock
 
-loop: install  ## simulated users teach the reranker by clicking; users who click blindly are refused
-	$(BIN)/python -m demo.loop
+loop: install  ## simulated users teach the reranker by clicking, blind ones can't; DATA=BEIR_DIR START=MODEL
+	$(BIN)/python -m demo.loop $(if $(DATA),--data $(DATA)) $(if $(START),--start $(START))
 
 bench: install  ## throughput and latency of the engine and of the whole worker
 	$(BIN)/python -m bench

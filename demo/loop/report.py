@@ -7,7 +7,8 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from demo.loop.round import Outcome, Setting
+from demo.loop.round import Outcome
+from demo.loop.setting import Setting
 from demo.loop.world import World
 from export.tools import tool_versions
 
@@ -40,7 +41,7 @@ def as_json(
     fields = asdict(setting)
     fields["build"] = str(setting.build)
     return {
-        "collection": world.collection.name,
+        "collection": world.name,
         "questions": {"asked": len(world.asked), "held_out": len(world.held_out)},
         "setting": fields,
         "rounds": {name: asdict(one) for name, one in outcomes.items()},

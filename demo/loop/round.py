@@ -17,38 +17,16 @@ from rich.console import Console
 
 from demo.asking import Asking, asking
 from demo.bundles import Made
-from demo.loop.steps import Steps, telling_clients
+from demo.loop.setting import Bundles, Setting
+from demo.loop.steps import Steps
 from demo.loop.users import Taste, Users
 from demo.loop.world import World, write_held_out
 from demo.services import TOPICS, Services, services
 from demo.worker_process import running_worker
 from export.bars import progress
-from export.index import build_index
 from export.measures import measure
-from export.model_steps import Request, export_model
-from schemas.manifests import Precision
-from training.finetune import start as starts
 from training.kustomize import NAME, PLACEHOLDER, read_digest
 from training.registry import Registry
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How large the loop is."""
-
-    build: Path
-    base: str = "default"
-    embedder: str | None = None
-    precision: Precision = "int8"
-    max_tokens: int = 128
-    top_k: int = 100
-    shown: int = 20
-    sessions: int = 40
-    eta: float = 1.0
-    seed: int = 7
-    train: dict[str, Any] = field(default_factory=dict)
-    gate: dict[str, Any] = field(default_factory=dict)
-    label: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,29 +48,6 @@ class Outcome:
         return bool(self.report["verdict"] == "pass")
 
 
-def prepare(setting: Setting, world: World) -> Made:
-    """Make the bundles of the first model and of the index, where they are missing."""
-    start, model, index = (setting.build / name for name in ("start", "model", "index"))
-    setting.build.mkdir(parents=True, exist_ok=True)
-    if not index.is_dir():
-        build_index(world.collection.corpus, index, model=setting.embedder)
-    if not (model.is_dir() and start.is_dir()):
-        # Written out merged and without a fusion: the loop shows what clicks teach the model, not
-        # what the retriever adds to it.
-        shutil.rmtree(start, ignore_errors=True)
-        starts.write(starts.load(setting.base, None), start)
-        export_model(
-            Request(
-                setting.precision,
-                model,
-                model=str(start),
-                max_tokens=setting.max_tokens,
-                force=True,
-            )
-        )
-    return Made(world.collection.corpus, model, index)
-
-
 @dataclass
 class _Clock:
     laps: dict[str, float] = field(default_factory=dict)
@@ -110,7 +65,7 @@ class Round:
 
     setting: Setting
     world: World
-    made: Made
+    bundles: Bundles
     folder: Path
     console: Console
 
@@ -119,7 +74,7 @@ class Round:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         clock = _Clock()
-        with services(None, None) as running, telling_clients(running.embedded_kafka):
+        with services(None, None) as running:
             lists, clicks = self._visit(taste, running)
             clock.lap("users")
             steps = Steps(self._write_plan(running), self.folder / "run", self.console)
@@ -144,7 +99,7 @@ class Round:
         users = Users(taste, setting.sessions, setting.eta, setting.seed)
         questions = len(self.world.asked) * setting.sessions
         with (
-            running_worker(self.made, running, self.folder / "worker.log") as worker,
+            running_worker(self.bundles.made, running, self.folder / "worker.log") as worker,
             asking(running, worker.check, setting.top_k, setting.shown) as client,
             progress(f"{questions:,} questions of users", questions) as advance,
         ):
@@ -158,24 +113,25 @@ class Round:
             "bootstrap_servers": running.kafka,
             "topic": TOPICS.feedback,
             "group_id": "kafka-reranker-loop",
+            "embedded": running.embedded_kafka,
         }
         plan = {
             "collect": {"kafka": kafka},
             "label": {
-                "index_bundle": str(self.made.index),
+                "index_bundle": str(self.bundles.made.index),
                 "split": {"dev": 0.2, "test": 0.0},
                 **setting.label,
             },
             "train": {
                 "base": str(setting.build / "start"),
                 "max_tokens": setting.max_tokens,
-                "fuse": False,
+                "fuse": setting.fuse,
                 **setting.train,
             },
             "gate": {
                 "held_out": str(write_held_out(self.world, self.folder / "held-out")),
-                "index_bundle": str(self.made.index),
-                "current": str(self.made.model),
+                "index_bundle": str(self.bundles.held_out_index),
+                "current": str(self.bundles.made.model),
                 "precision": setting.precision,
                 "top_k": setting.top_k,
                 **setting.gate,
@@ -195,7 +151,8 @@ class Round:
         registry = Registry(self.folder / "models")
         digest = read_digest(self.folder / "values.env")
         assert digest is not None, "promote wrote it"
-        promoted = Made(self.made.corpus, registry.bundle(digest), self.made.index)
+        corpus = self.world.held_out_of.corpus
+        promoted = Made(corpus, registry.bundle(digest), self.bundles.held_out_index)
         depth = self.setting.top_k
         with (
             services(None, None) as running,
@@ -211,6 +168,7 @@ def _ask_held_out(client: Asking, world: World) -> dict[str, float]:
         question_id: [entry.doc_id for entry in answer.ranked.ranking]
         for question_id, answer in zip(world.held_out, answers, strict=True)
     }
-    judged = {question_id: world.judgements[question_id] for question_id in world.held_out}
+    judgements = world.held_out_of.judgements
+    judged = {question_id: judgements[question_id] for question_id in world.held_out}
     found = measure(judged, rankings)
     return {name: round(found[name], 4) for name in ("NDCG@10", "MRR@10", "MAP")}

@@ -5,7 +5,7 @@ Needs no test collection and no download. What is real: worker, topics, steps, g
 
 from pathlib import Path
 
-from demo.loop.round import Setting
+from demo.loop.setting import Setting
 from tests.unit.demo.tiny_world import write_tiny_world
 from tests.unit.export.tiny_cross_encoder import make_tokenizer, write_cross_encoder
 from tests.unit.tiny_retrieval import write_tiny_embedder
@@ -30,6 +30,7 @@ def small_setting(folder: Path) -> Setting:
         build=folder,
         base=str(base),
         embedder=str(embedder),
+        fuse=False,
         precision="fp32",
         max_tokens=32,
         top_k=40,

@@ -2,17 +2,13 @@
 
 import io
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import kafka
 from rich.console import Console
 
-from demo.broker import KAFKA_PYTHON_SETTINGS
 from demo.errors import DemoError
 from training.__main__ import main
 from training.model_commands import REFUSED
@@ -48,17 +44,3 @@ def _exit_code(arguments: list[str]) -> int:
         return main(arguments)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
-
-
-@contextmanager
-def telling_clients(embedded: bool) -> Iterator[None]:
-    """Let kafka-python know the embedded broker, which can't say what it is (see demo.broker)."""
-    if not embedded:
-        yield
-        return
-    real = kafka.KafkaConsumer
-    kafka.KafkaConsumer = partial(real, **KAFKA_PYTHON_SETTINGS, check_crcs=False)
-    try:
-        yield
-    finally:
-        kafka.KafkaConsumer = real

@@ -11,7 +11,7 @@ from demo.asking import Answered, Asking
 from demo.errors import DemoError
 from demo.loop.users import Blind, Knowing, Taste, Users
 from demo.loop.world import World, open_world, write_held_out
-from export.corpus import open_collection
+from export.corpus import open_collection, read_corpus
 from schemas.events import Click
 from tests.unit.demo.answers import answered
 from tests.unit.demo.tiny_world import write_tiny_world
@@ -93,3 +93,24 @@ def test_no_question_is_both_asked_and_held_out(world: World, tmp_path: Path) ->
 def test_a_missing_collection_says_where_it_is_looked_for(tmp_path: Path) -> None:
     with pytest.raises(DemoError, match="RERANKER_TEST_DATA"):
         open_world(tmp_path / "nowhere", 0.5, None, 7)
+
+
+def test_parts_of_a_collection_are_asked_and_the_test_part_is_held_out(tmp_path: Path) -> None:
+    for name in ("train", "dev", "test"):
+        write_tiny_world(tmp_path / "both" / name)
+
+    world = open_world(tmp_path / "both", 0.5, 30, 7, tmp_path / "asked")
+
+    assert world.name == "both/train + both/dev, held out: both/test"
+    assert (len(world.asked), len(world.held_out)) == (30, 70)
+    assert {question_id[:2] for question_id in world.asked} == {"1/", "2/"}
+    question_id = next(iter(world.asked))
+    right = [
+        doc_id for doc_id, grade in world.collection.judgements[question_id].items() if grade > 0
+    ]
+    assert world.grade(question_id, right[0]) == 1
+    assert right[0].startswith(question_id[:2])
+    texts = [document.doc_id for document in read_corpus(world.collection.corpus)]
+    assert len(texts) == len(set(texts)) == 560
+    written = open_collection(write_held_out(world, tmp_path / "held-out"))
+    assert written.queries == world.held_out
