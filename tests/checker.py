@@ -21,7 +21,9 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-_REQUEST_TIMEOUT_S = 30.0
+# Until then nothing is wrong but the time that a busy machine takes.
+_TIMEOUT_S = 180.0
+_REQUEST_TIMEOUT_S = 60.0
 _SHOWN = 10
 _COORDINATOR_COMES = {
     KafkaError.NOT_COORDINATOR,
@@ -72,7 +74,7 @@ class Outgoing:
     partition: int | None = None
 
 
-def read_topic(bootstrap: str, topic: str, *, timeout_s: float = 60.0) -> list[Record]:
+def read_topic(bootstrap: str, topic: str, *, timeout_s: float = _TIMEOUT_S) -> list[Record]:
     """All committed records of a topic up to its end offsets at the time of the call.
 
     Sorted by partition and offset. Where a transaction is open, the end is its beginning.
@@ -97,7 +99,9 @@ def read_topic(bootstrap: str, topic: str, *, timeout_s: float = 60.0) -> list[R
     return sorted(records, key=lambda record: (record.partition, record.offset))
 
 
-def wait_for_count(bootstrap: str, topic: str, count: int, timeout_s: float = 60.0) -> list[Record]:
+def wait_for_count(
+    bootstrap: str, topic: str, count: int, timeout_s: float = _TIMEOUT_S
+) -> list[Record]:
     """Returns once at least `count` committed records are on the topic: those seen by then.
 
     Raises:
@@ -123,7 +127,7 @@ def end_offsets(bootstrap: str, topic: str) -> dict[int, int]:
 
 
 def committed_offsets(
-    bootstrap: str, group: str, topic: str, *, timeout_s: float = 60.0
+    bootstrap: str, group: str, topic: str, *, timeout_s: float = _TIMEOUT_S
 ) -> dict[int, int]:
     """The group's committed offset of each partition that has one.
 
@@ -153,7 +157,7 @@ def committed_offsets(
 
 
 def produce(
-    bootstrap: str, topic: str, records: Iterable[Outgoing], *, timeout_s: float = 60.0
+    bootstrap: str, topic: str, records: Iterable[Outgoing], *, timeout_s: float = _TIMEOUT_S
 ) -> list[Record]:
     """Produces records in order and waits for each one's delivery.
 

@@ -53,7 +53,7 @@ class Fleet:
             self._wanted = wanted
             surplus, self._workers = self._workers[wanted:], self._workers[:wanted]
         for worker in surplus:
-            worker.process.terminate(timeout_s=60)
+            worker.process.terminate()
             self._note_exit(worker)
 
     def kill_one(self, chance: Random) -> bool:
@@ -68,7 +68,7 @@ class Fleet:
             victim.process.kill()
         return True
 
-    def await_ready(self, timeout_s: float = 120.0) -> None:
+    def await_ready(self, timeout_s: float = 240.0) -> None:
         """Return once all take work."""
         await_condition(
             lambda: (

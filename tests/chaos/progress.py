@@ -10,11 +10,11 @@ from confluent_kafka import Consumer, TopicPartition
 
 from tests.services.topics import Topics
 
-STALL_S = 120.0
+STALL_S = 240.0
 
 
 class Stalled(Exception):  # noqa: N818 - it says what happened
-    """Nothing was answered for two minutes. The message ends with the workers' logs."""
+    """Nothing was answered for four minutes. The message ends with the workers' logs."""
 
 
 class Progress:
@@ -52,7 +52,7 @@ class Progress:
         """Return once so many are there.
 
         Raises:
-            Stalled: none came for two minutes.
+            Stalled: none came for four minutes.
         """
         with self._changed:
             self._moved_at_s = time.monotonic()
@@ -76,7 +76,7 @@ class Progress:
         places = [
             TopicPartition(topic, number, 0)
             for topic in self._topics
-            for number in consumer.list_topics(topic, timeout=30).topics[topic].partitions
+            for number in consumer.list_topics(topic, timeout=120).topics[topic].partitions
         ]
         consumer.assign(places)
         while not self._stop.is_set():

@@ -15,8 +15,8 @@ from typing import Any
 from tests.chaos.fleet import Fleet
 from tests.chaos.load import make_events, tiny_model
 from tests.chaos.progress import Progress
-from tests.chaos.settings import quick_settings
-from tests.chaos.verdict import Verdict, aborted_records, assert_kept, judge
+from tests.chaos.settings import UNHURRIED, quick_settings
+from tests.chaos.verdict import Verdict, aborted_records, assert_kept, await_settled, judge
 from tests.checker import committed_offsets, end_offsets, produce
 from tests.services.kafka import KafkaCluster
 from tests.services.process import await_condition
@@ -25,16 +25,7 @@ from tests.services.topics import Topics, create_topics
 PARTITIONS = 6
 # A fault comes up to so long after its turn, or all would come right after a commit.
 JITTER_S = 0.15
-SETTLE_TIMEOUT_S = 60.0
-
-# Three nodes on a small machine answer late, and every late answer ends a worker.
-UNHURRIED = {
-    "KAFKA__REQUEST_TIMEOUT_MS": "5000",
-    "KAFKA__DELIVERY_TIMEOUT_MS": "8000",
-    "KAFKA__TRANSACTION_TIMEOUT_MS": "10000",
-    "KAFKA__SESSION_TIMEOUT_MS": "6000",
-    "KAFKA__MAX_POLL_INTERVAL_MS": "30000",
-}
+SETTLE_TIMEOUT_S = 180.0
 
 Tell = Callable[[str], None]
 
@@ -112,6 +103,7 @@ def run(plan: Plan, cluster: KafkaCluster, directory: Path, tell: Tell) -> Outco
     topics = create_topics(cluster, PARTITIONS, PARTITIONS, PARTITIONS, PARTITIONS)
     bootstrap = cluster.bootstrap_servers
     events = make_events(plan.events, plan.seed)
+    # Three nodes on a small machine answer late, and every late answer ends a worker.
     more = UNHURRIED if plan.nodes > 1 else {}
     settings = quick_settings(bootstrap, topics, tiny_model(directory / plan.name), **more)
     produce(bootstrap, topics.queries, [event.outgoing() for event in events])
@@ -121,6 +113,7 @@ def run(plan: Plan, cluster: KafkaCluster, directory: Path, tell: Tell) -> Outco
         player.play()
         progress.await_count(plan.events, fleet.describe)
         _await_committed(bootstrap, topics)
+        await_settled(bootstrap, topics)
     assert not fleet.unknown_exits(), f"exits {fleet.unknown_exits()}, see {directory}"
     outcome = Outcome(
         plan=plan,
@@ -163,7 +156,7 @@ class Player:
         answered = self._progress.count
         if fault.kind == "kill":
             await_condition(
-                lambda: self._fleet.kill_one(self._chance), 60, lambda: "no worker to kill"
+                lambda: self._fleet.kill_one(self._chance), 180, lambda: "no worker to kill"
             )
             self.kills += 1
             what = f"kill {self.kills}/{self._plan.kills}"

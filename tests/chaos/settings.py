@@ -8,6 +8,22 @@ from tests.services.worker import settings_for
 TRANSACTION_TIMEOUT_S = 4.0
 SESSION_TIMEOUT_S = 3.0
 BATCH_EVENTS = 8
+# For faults that strike a worker at a certain step: until then a busy machine must not abort one.
+UNHURRIED = {
+    "KAFKA__REQUEST_TIMEOUT_MS": "5000",
+    "KAFKA__DELIVERY_TIMEOUT_MS": "8000",
+    "KAFKA__TRANSACTION_TIMEOUT_MS": "10000",
+    "KAFKA__SESSION_TIMEOUT_MS": "6000",
+    "KAFKA__MAX_POLL_INTERVAL_MS": "30000",
+}
+# Where no time-out is waited for at all: none passes by itself, on the slowest machine.
+UNTIMED = {
+    "KAFKA__REQUEST_TIMEOUT_MS": "30000",
+    "KAFKA__DELIVERY_TIMEOUT_MS": "40000",
+    "KAFKA__TRANSACTION_TIMEOUT_MS": "60000",
+    "KAFKA__SESSION_TIMEOUT_MS": "20000",
+    "KAFKA__MAX_POLL_INTERVAL_MS": "120000",
+}
 # A transaction that the broker does not give up while its worker stands still.
 PATIENT = {
     "KAFKA__TRANSACTION_TIMEOUT_MS": "60000",

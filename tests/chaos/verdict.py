@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from tests.chaos.load import Event, ids
 from tests.checker import (
@@ -19,7 +19,11 @@ from tests.checker import (
     end_offsets,
     read_topic,
 )
+from tests.services.process import await_condition
 from tests.services.topics import Topics
+
+# A transaction of a worker that is gone stays open for as long as its time-out.
+SETTLE_TIMEOUT_S = 180.0
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,24 @@ def judge(bootstrap: str, topics: Topics, events: Sequence[Event]) -> Verdict:
     )
 
 
+def await_settled(bootstrap: str, topics: Topics) -> None:
+    """Return once no transaction is open on the topics that workers write.
+
+    Offsets can be committed to the end while one is: what lies behind the records of a worker that
+    has died is not read until the broker gives that worker up, and a commit reaches each partition
+    in its own time.
+    """
+    written = (topics.results, topics.feedback, topics.dead_letters)
+
+    def settled() -> bool:
+        try:
+            return not any(open_records(bootstrap, topic) for topic in written)
+        except KafkaException:  # A broker that has just come back is asked again.
+            return False
+
+    await_condition(settled, SETTLE_TIMEOUT_S, lambda: "transactions stay open")
+
+
 def assert_kept(bootstrap: str, topics: Topics, events: Sequence[Event]) -> Verdict:
     """Fail, with the query ids, unless each event has what it must have, once and in order."""
     queries = read_topic(bootstrap, topics.queries)
@@ -114,7 +136,7 @@ def aborted_records(bootstrap: str, topic: str) -> int:
     """
     committed = len(read_topic(bootstrap, topic))
     with _uncommitted(bootstrap) as consumer:
-        partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
+        partitions = consumer.list_topics(topic, timeout=60).topics[topic].partitions
         consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
         unread, count = set(partitions), 0
         while unread:
@@ -130,7 +152,7 @@ def open_records(bootstrap: str, topic: str) -> int:
     """Return how many records can't be read yet, as they lie behind an open transaction."""
     with _uncommitted(bootstrap) as consumer:
         return sum(
-            consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=30)[1] - end
+            consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=60)[1] - end
             for number, end in end_offsets(bootstrap, topic).items()
         )
 

@@ -22,7 +22,7 @@ from worker.settings import KafkaSettings, TopicSettings
 from worker.watchdog import Watchdog
 
 FETCH_BYTES = 1024 * 1024
-SETTLE_S = 60.0
+SETTLE_S = 240.0
 POLL_S = 0.05
 Seen = tuple[bytes | None, bytes | None, Headers]
 

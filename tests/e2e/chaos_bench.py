@@ -9,13 +9,19 @@ import pytest
 from tests.chaos.faults import Fault, Signals, variables
 from tests.chaos.load import Event, tiny_model
 from tests.chaos.settings import quick_settings
-from tests.chaos.verdict import Verdict, aborted_records, assert_kept, open_records
+from tests.chaos.verdict import (
+    Verdict,
+    aborted_records,
+    assert_kept,
+    await_settled,
+    open_records,
+)
 from tests.checker import committed_offsets, end_offsets, produce
 from tests.services.process import await_condition
 from tests.services.topics import Topics
 from tests.services.worker import WorkerProcess
 
-ANSWER_TIMEOUT_S = 120.0
+ANSWER_TIMEOUT_S = 300.0
 
 
 @dataclass
@@ -58,22 +64,23 @@ class Bench:
         bootstrap, topics = self.bootstrap, self.topics
 
         def done() -> bool:
-            self._start_again()
+            self.start_again()
             committed = committed_offsets(bootstrap, topics.group_id, topics.queries)
             wanted = sum(end_offsets(bootstrap, topics.queries).values())
             return sum(committed.values()) >= (wanted if count is None else count)
 
         await_condition(done, ANSWER_TIMEOUT_S, self.describe)
 
-    def _start_again(self) -> None:
+    def start_again(self) -> None:
         """Start workers without a fault again that ended by themselves, as an orchestrator does."""
         for worker in self.workers:
             if worker.process.command[-1] == "worker" and worker.process.exit_code in (70, 78):
                 worker.process.start()
 
     def check(self) -> Verdict:
-        """Wait until all is committed, and fail unless every event has its answer, once."""
+        """Wait until all is committed and readable; fail unless each event has its answer, once."""
         self.await_committed()
+        await_settled(self.bootstrap, self.topics)
         return assert_kept(self.bootstrap, self.topics, self.events)
 
     def describe(self) -> str:
@@ -132,7 +139,7 @@ def await_given_up(bench: Bench) -> None:
     bootstrap, results = bench.bootstrap, bench.topics.results
     await_condition(
         lambda: open_records(bootstrap, results) == 0 and aborted_records(bootstrap, results) > 0,
-        30,
+        ANSWER_TIMEOUT_S,
         lambda: f"{open_records(bootstrap, results)} records lie behind an open transaction",
     )
 

@@ -12,7 +12,7 @@ from filelock import FileLock
 from tests.e2e.chaos_bench import benches, tiny_bundle  # noqa: F401 - fixtures
 from tests.services.kafka import KafkaCluster
 from tests.services.topics import Topics
-from tests.services.worker import REPOSITORY, WorkerProcess, settings_for
+from tests.services.worker import PATIENT_REDIS, REPOSITORY, WorkerProcess, settings_for
 
 StartWorker = Callable[..., WorkerProcess]
 
@@ -66,7 +66,11 @@ def start_worker(kafka: KafkaCluster, model_bundle: Path, tmp_path: Path) -> Ite
         bootstrap = options.pop("bootstrap_servers", kafka.bootstrap_servers)
         index = options.pop("index_bundle", None)
         settings = settings_for(
-            bootstrap, topics, model_bundle, Path(index) if index else None, **options
+            bootstrap,
+            topics,
+            model_bundle,
+            Path(index) if index else None,
+            **{**PATIENT_REDIS, **options},
         )
         worker = WorkerProcess(tmp_path, f"worker-{len(started)}", settings)
         started.append(worker)

@@ -14,7 +14,7 @@ from worker.records import Outgoing, next_offsets
 from worker.settings import Settings
 from worker.watchdog import Watchdog
 
-TIMEOUT_S = 20
+TIMEOUT_S = 180
 
 
 def main() -> int:

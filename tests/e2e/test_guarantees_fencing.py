@@ -10,13 +10,21 @@ from kafka import TopicPartition
 
 from tests.chaos.faults import Fault
 from tests.chaos.load import make_events
-from tests.chaos.settings import PATIENT, quick_settings
-from tests.checker import Outgoing, end_offsets, produce, read_topic
-from tests.e2e.chaos_bench import Bench, MakeBench, await_end, await_given_up, await_reached
+from tests.chaos.settings import PATIENT, UNTIMED, quick_settings
+from tests.checker import Outgoing, end_offsets, produce, read_topic, wait_for_count
+from tests.e2e.chaos_bench import (
+    ANSWER_TIMEOUT_S,
+    Bench,
+    MakeBench,
+    await_end,
+    await_given_up,
+    await_reached,
+)
 from tests.services.kafka import KafkaCluster
 from tests.services.process import await_condition
 from tests.services.proxy import Proxy
 from tests.services.topics import Topics, create_topics
+from tests.services.worker import await_metric
 from worker.errors import CommitAbortedError, FencedError
 from worker.kafka_broker import KafkaBroker
 from worker.kafka_client import make_consumer, make_producer
@@ -49,9 +57,9 @@ def test_a_result_that_times_out_takes_its_offset_along(
     """
     bench = benches(kafka.bootstrap_servers, topics())
     bench.ask(make_events(EVENTS, seed=1, bad_share=0.0))
-    worker, _ = bench.faulty(Fault("lose", "before", "results", 17))
+    worker, _ = bench.faulty(Fault("lose", "before", "results", 17), **UNTIMED)  # type: ignore[arg-type]
     bench.check()
-    assert worker.metric("kafka_reranker_commits_total", result="aborted") == 1
+    await_metric(worker, 1, "kafka_reranker_commits_total", result="aborted")
     _, afterwards = worker.log().split("trying again", 1)
     assert "partitions moved" not in afterwards
 
@@ -65,7 +73,8 @@ def test_the_witness_sees_what_the_client_would_lose(
     """
     bench = benches(kafka.bootstrap_servers, topics())
     bench.ask(make_events(EVENTS, seed=1, bad_share=0.0))
-    bench.faulty(Fault("lose", "before", "results", 17), unsafe=True)
+    fault = Fault("lose", "before", "results", 17)
+    bench.faulty(fault, unsafe=True, **UNTIMED)  # type: ignore[arg-type]
     with pytest.raises(AssertionError, match="1 lost"):
         bench.check()
 
@@ -87,10 +96,12 @@ def test_results_that_a_stalled_network_holds_back_are_not_written_twice(
         await_reached(worker, signals)
         proxy.stall()
         signals.go()
-        await_condition(lambda: "before:abort" in signals.steps(), 60, bench.describe)
+        await_condition(lambda: "before:abort" in signals.steps(), ANSWER_TIMEOUT_S, bench.describe)
         proxy.open()
         await_condition(
-            lambda: not worker.process.alive or "after:abort" in signals.steps(), 60, bench.describe
+            lambda: not worker.process.alive or "after:abort" in signals.steps(),
+            ANSWER_TIMEOUT_S,
+            bench.describe,
         )
         # The first one may have ended, or end with its next transaction; the other goes on.
         bench.worker()
@@ -119,7 +130,7 @@ def test_a_transaction_that_the_broker_gave_up_is_not_committed(
 
 def settings_of(bench: Bench) -> KafkaSettings:
     prefix = "RERANKER_KAFKA__"
-    flat = quick_settings(bench.bootstrap, bench.topics, bench.model_bundle)
+    flat = quick_settings(bench.bootstrap, bench.topics, bench.model_bundle, **UNTIMED)
     values: dict[str, Any] = {
         name.removeprefix(prefix).lower(): value
         for name, value in flat.items()
@@ -177,6 +188,7 @@ def test_after_an_abort_the_position_is_the_committed_offset(
         assert [one.offset for one in again.records] == [one.offset for one in second.records]
         broker.commit(results, next_offsets(again.records), again.lease)
         assert broker._consumer.committed(place) == again.records[-1].offset + 1
+    wait_for_count(bench.bootstrap, names.results, 2)
     assert len(read_topic(bench.bootstrap, names.results)) == 2
 
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 from tests.chaos.faults import Fault
 from tests.chaos.load import Event, make_events
-from tests.chaos.verdict import aborted_records, assert_no_gap
+from tests.chaos.settings import UNHURRIED
+from tests.chaos.verdict import aborted_records, assert_no_gap, await_settled
 from tests.checker import committed_offsets, read_topic
 from tests.e2e.chaos_bench import Bench, MakeBench, await_end
 from tests.services.kafka import KafkaCluster
-from tests.services.process import await_condition
 from tests.services.topics import Topics
 
 # The second transaction is the one that is interrupted: the first one shows that all worked.
@@ -45,7 +45,7 @@ def test_result_impression_dead_letter_and_offset_are_one(
         place = places[str(fault)]
         for first in (0, BATCH, 2 * BATCH):
             place.ask(batch_of(first))
-        place.faulty(fault, BATCH__MAX_EVENTS=str(BATCH))
+        place.faulty(fault, BATCH__MAX_EVENTS=str(BATCH), **UNHURRIED)  # type: ignore[arg-type]
     for fault in POINTS:
         assert await_end(places[str(fault)].workers[0]) == -9, f"{fault} did not strike"
     for fault in POINTS:
@@ -62,11 +62,8 @@ def assert_all_or_nothing(fault: Fault, place: Bench) -> None:
     bootstrap, names = place.bootstrap, place.topics
     batches = 2 if fault.step == "commit" and fault.when == "after" else 1
     # Once the broker has given up what the dead worker began, its records are passed over.
-    await_condition(
-        lambda: len(read_topic(bootstrap, names.results)) == 8 * batches,
-        20,
-        lambda: f"{fault}: {len(read_topic(bootstrap, names.results))} results",
-    )
+    await_settled(bootstrap, names)
+    assert len(read_topic(bootstrap, names.results)) == 8 * batches, fault
     assert len(read_topic(bootstrap, names.feedback)) == 8 * batches, fault
     assert len(read_topic(bootstrap, names.dead_letters)) == 2 * batches, fault
     committed = committed_offsets(bootstrap, names.group_id, names.queries)
