@@ -2,7 +2,7 @@
 """A tiny corpus, an embedding model with random weights, and a reranker that counts words."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,11 @@ SENTENCES = (
 
 
 def write_tiny_embedder(folder: Path, tokenizer: Any = None, **pooling: bool) -> Path:
-    """Write a model in the format of sentence-transformers, pooling by the mean if unsaid.
-
-    A tokenizer that is trained here numbers its pieces differently in each process.
-    """
+    """Write a model in the format of sentence-transformers, pooling by the mean if unsaid."""
     import torch
     from transformers import BertConfig, BertModel
 
-    tokenizer = tokenizer or _train_tokenizer()
+    tokenizer = tokenizer or _make_tokenizer()
     torch.manual_seed(7)
     make_config: Any = BertConfig
     config = make_config(
@@ -62,16 +59,41 @@ def write_tiny_embedder(folder: Path, tokenizer: Any = None, **pooling: bool) ->
     return folder
 
 
-def _train_tokenizer() -> Any:
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+def word_pieces(specials: Sequence[str], texts: Iterable[str]) -> Any:
+    """Return a WordPiece tokenizer: of the texts' words every other one is whole, the rest halves.
+
+    Without a trainer: one chooses among equally frequent pieces, and numbers them, differently in
+    each process, and with the numbers random weights and all scores change.
+    """
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+    normalizer = normalizers.BertNormalizer(lowercase=True)
+    splitter = pre_tokenizers.BertPreTokenizer()
+    words = {
+        word
+        for text in texts
+        for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))
+    }
+    ordered, characters = sorted(words), sorted({letter for word in words for letter in word})
+    halves = [
+        piece
+        for word in ordered[1::2]
+        for piece in (word[: len(word) // 2], f"##{word[len(word) // 2 :]}")
+        if piece
+    ]
+    pieces = [*specials, *characters, *(f"##{one}" for one in characters), *ordered[::2], *halves]
+    vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
+    return tokenizer
+
+
+def _make_tokenizer() -> Any:
+    from tokenizers import processors
     from transformers import PreTrainedTokenizerFast
 
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=400, special_tokens=specials)
-    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer = word_pieces(specials, SENTENCES)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",

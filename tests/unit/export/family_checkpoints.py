@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.unit.tiny_retrieval import word_pieces
+
 MAX_TOKENS = 96
 
 QUERIES = (
@@ -38,6 +40,9 @@ FAMILIES = (
     "modernbert",
     "qwen3",
 )
+# Families that begin and end a text as RoBERTa does, and those whose pieces are of Unigram.
+ROBERTA = {"roberta", "xlm-roberta", "camembert"}
+UNIGRAM = {"xlm-roberta", "camembert", "deberta-v2"}
 
 
 def write_family(folder: Path, family: str, sizes: Mapping[str, Any] | None = None) -> Path:
@@ -76,7 +81,7 @@ def _sizes(family: str, tokenizer: Any) -> dict[str, Any]:
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "intermediate_size": 96,
-        "max_position_embeddings": MAX_TOKENS + (2 if "roberta" in family else 0),
+        "max_position_embeddings": MAX_TOKENS + (2 if family in ROBERTA else 0),
         "initializer_range": 0.12,
         "pad_token_id": tokenizer.pad_token_id,
     }
@@ -87,6 +92,7 @@ def _sizes(family: str, tokenizer: Any) -> dict[str, Any]:
         "electra": {"type_vocab_size": 2, "embedding_size": 32},
         "roberta": {"type_vocab_size": 1},
         "xlm-roberta": {"type_vocab_size": 1},
+        "camembert": {"type_vocab_size": 1},
         "deberta-v2": {
             "type_vocab_size": 0,
             "relative_attention": True,
@@ -116,25 +122,27 @@ def _sizes(family: str, tokenizer: Any) -> dict[str, Any]:
 
 
 def train_tokenizer(family: str) -> Any:
-    """Train WordPiece, Unigram or byte-level BPE on the texts, as the family's tokenizer is."""
+    """Make WordPiece, Unigram or byte-level BPE of the texts, as the family's tokenizer is.
+
+    It is the same in each process.
+    """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
     corpus = [*TEXTS, *QUERIES] * 3
     specials, start, end, pad = _specials(family)
     if family in {"bert", "electra"}:
-        tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        trainer: Any = trainers.WordPieceTrainer(vocab_size=400, special_tokens=specials)
-    elif family in {"xlm-roberta", "deberta-v2"}:
+        tokenizer = word_pieces(specials, corpus)
+    elif family in UNIGRAM:
         tokenizer = Tokenizer(models.Unigram())
         tokenizer.normalizer = normalizers.NFKC()
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-        unknown = "<unk>" if family == "xlm-roberta" else "[UNK]"
-        trainer = trainers.UnigramTrainer(
+        unknown = "[UNK]" if family == "deberta-v2" else "<unk>"
+        trainer: Any = trainers.UnigramTrainer(
             vocab_size=300, special_tokens=specials, unk_token=unknown
         )
+        tokenizer.train_from_iterator(corpus, trainer)
+        tokenizer.model = _in_order(tokenizer, len(specials))
     else:
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = _byte_level(family)
@@ -143,12 +151,12 @@ def train_tokenizer(family: str) -> Any:
             special_tokens=specials,
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         )
-    tokenizer.train_from_iterator(corpus, trainer)
+        tokenizer.train_from_iterator(corpus, trainer)
     if family == "qwen3":
         tokenizer.normalizer = normalizers.NFC()
         tokenizer.add_tokens(["yes", "no"])
     else:
-        between = f"{end} {end}" if "roberta" in family else end
+        between = f"{end} {end}" if family in ROBERTA else end
         second = ":1" if family in {"bert", "electra"} else ""
         tokenizer.post_processor = processors.TemplateProcessing(
             single=f"{start} $A {end}",
@@ -167,8 +175,21 @@ def train_tokenizer(family: str) -> Any:
     )
 
 
+def _in_order(tokenizer: Any, specials: int) -> Any:
+    """Return the Unigram model with its pieces in one order, and scores without their last digits.
+
+    Both depend on the order in which a trainer sums up, which is another one in each process.
+    """
+    from tokenizers import models
+
+    model = json.loads(tokenizer.to_str())["model"]
+    first, others = model["vocab"][:specials], model["vocab"][specials:]
+    pieces = [(piece, round(score, 2)) for piece, score in [*first, *sorted(others)]]
+    return models.Unigram(pieces, model["unk_id"], model["byte_fallback"])
+
+
 def _specials(family: str) -> tuple[list[str], str, str, str]:
-    if "roberta" in family:
+    if family in ROBERTA:
         return ["<s>", "<pad>", "</s>", "<unk>", "<mask>"], "<s>", "</s>", "<pad>"
     if family == "qwen3":
         ends = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
