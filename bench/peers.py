@@ -18,6 +18,7 @@ from bench.engine_runs import Engine
 from bench.engine_texts import Question, load_texts
 from bench.engine_timing import Spread, Timing, speed_ratio
 from bench.peers_players import Answered, Ours, Peer, Player
+from bench.peers_servers import KINDS, ServerPeer, find_program
 from bench.peers_setup import set_up
 from bench.report import Machine, Row, Table, show, wide_console, write
 from engine.devices import Device
@@ -34,6 +35,10 @@ PEERS = {
     "openvino-int8": "sentence-transformers, OpenVINO static int8",
     "flashrank": "FlashRank, the same ONNX dynamic int8",
 }
+SERVERS = {
+    "tei": "Text Embeddings Inference, the same ONNX dynamic int8",
+    "infinity": "Infinity, the same ONNX dynamic int8",
+}
 # At least this share of a question's pairs must be ordered as by torch in fp32.
 TAU_FLOOR = 0.8
 MODES = {"all waiting": False, "one at a time": True}
@@ -43,7 +48,7 @@ Found = Mapping[tuple[str, str], Sequence[Answered]]
 def main(arguments: Sequence[str]) -> int:
     """Compare, print, write; return the exit code."""
     options = _parser().parse_args(arguments)
-    questions, candidates, rounds = (4, 50, 2) if options.quick else (20, 100, 3)
+    questions, candidates, rounds = (4, 50, 2) if options.quick else (20, 100, 4)
     texts = load_texts()
     kinds = {
         "natural": texts.natural(questions, candidates),
@@ -51,12 +56,18 @@ def main(arguments: Sequence[str]) -> int:
     }
     try:
         with ExitStack() as stack:
-            players = _players(options.out, kinds["natural"][:2], stack)
+            programs = {
+                name: program
+                for name in SERVERS
+                if (program := find_program(name, getattr(options, name))) is not None
+            }
+            players = _players(options.out, kinds["natural"][:2], programs, stack)
             machine = Machine.here()
             tables = [
                 table
                 for kind, asked in kinds.items()
-                for table in _compare(kind, players, asked, rounds)
+                # Long ones are few: what the machine does besides decides over a single round.
+                for table in _compare(kind, players, asked, rounds * (1 + (kind == "long")))
             ]
     except BenchError as error:
         sys.stderr.write(f"bench: {error}\n")
@@ -66,7 +77,9 @@ def main(arguments: Sequence[str]) -> int:
     return _check_order(tables)
 
 
-def _players(folder: Path, sample: Sequence[Question], stack: ExitStack) -> dict[str, Player]:
+def _players(
+    folder: Path, sample: Sequence[Question], programs: Mapping[str, str], stack: ExitStack
+) -> dict[str, Player]:
     setting = set_up(folder)
     players: dict[str, Player] = {}
     own: list[tuple[str, Precision, Device]] = [
@@ -79,12 +92,18 @@ def _players(folder: Path, sample: Sequence[Question], stack: ExitStack) -> dict
         ours = Ours(Engine.open(make_model(folder, precision), LANES, device))
         stack.callback(ours.close)
         players[name] = ours
-    with progress("Starting the others", total=len(PEERS)) as advance:
+    with progress("Starting the others", total=len(PEERS) + len(programs)) as advance:
         for kind in PEERS:
             peer = Peer.start(kind, setting)
             stack.callback(peer.close)
             peer.choose_batch_size(sample)
             players[kind] = peer
+            advance(1)
+        for kind, program in programs.items():
+            server = ServerPeer.start(kind, program, setting)
+            stack.callback(server.close)
+            server.answer(sample, one_at_a_time=False)  # warms it up
+            players[kind] = server
             advance(1)
     return players
 
@@ -119,7 +138,7 @@ def _speeds(found: Found, pairs: int) -> list[Row]:
         ours, torch = _timings(found[OURS, mode]), _timings(found[REFERENCE, mode])
         rows.append(
             {
-                "reranker": PEERS.get(name, name),
+                "reranker": (PEERS | SERVERS).get(name, name),
                 "questions": mode,
                 "pairs/s": round(pairs / min(timing.wall_s for timing in timings), 1),
                 "pairs/CPU s": round(pairs / min(timing.cpu_s for timing in timings), 1),
@@ -144,7 +163,7 @@ def _orders(found: Found) -> list[Row]:
         rms = float(np.sqrt(np.mean(np.square(np.concatenate(differences)))))
         rows.append(
             {
-                "reranker": PEERS.get(name, name),
+                "reranker": (PEERS | SERVERS).get(name, name),
                 "Kendall's tau, each question": str(Spread.of(taus)),
                 "rms difference of logits": None if name == "flashrank" else round(rms, 4),
                 "least": min(taus),
@@ -177,6 +196,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quick", action="store_true", help="fewer questions and rounds")
     parser.add_argument("--out", type=Path, default=OUT, help=f"folder (default: {OUT})")
+    for name, title in SERVERS.items():
+        parser.add_argument(
+            f"--{name}",
+            metavar="PROGRAM",
+            help=f"{title.partition(',')[0]} (default: {KINDS[name].program}, where it is found)",
+        )
     return parser
 
 

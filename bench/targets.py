@@ -10,6 +10,7 @@ Runs = Mapping[str, Mapping[str, Any]]
 TORCH = "sentence-transformers, torch fp32"
 OPENVINO = "sentence-transformers, OpenVINO static int8"
 FLASHRANK = "FlashRank, the same ONNX dynamic int8"
+TEI = "Text Embeddings Inference, the same ONNX dynamic int8"
 NO_RUN = "no run"
 
 
@@ -82,6 +83,7 @@ TARGETS: Sequence[Target] = (
     *_peer(TORCH, "all waiting", 3.0, 3.0),
     *_peer(OPENVINO, "all waiting", 1.5, 1.2),
     *_peer(OPENVINO, "one at a time", 1.2, 1.1),
+    *_peer(TEI, "all waiting", 1.9, 2.0),
     *_peer(FLASHRANK, "all waiting", 2.3, 2.4),
     *(
         Target(
