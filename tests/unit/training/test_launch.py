@@ -1,7 +1,6 @@
 """The shipped configurations of `accelerate launch`, and a training of two processes on CPUs."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +19,7 @@ from accelerate.commands.launch import (
 from accelerate.utils import DeepSpeedPlugin, FullyShardedDataParallelPlugin
 from accelerate.utils.launch import prepare_deepspeed_cmd_env
 
+from tests.services.process import free_ports
 from tests.unit.export.tiny_cross_encoder import write_cross_encoder
 from tests.unit.training.lessons import write_lessons
 from training.finetune import start as starts
@@ -83,13 +83,6 @@ def test_deepspeed_takes_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.zero_config.offload_optimizer.device == "none"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @pytest.mark.long
 def test_two_processes_train_one_model(tmp_path: Path) -> None:
     base = write_cross_encoder(tmp_path / "base")
@@ -100,7 +93,7 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     command = ["-m", "training", "train", "--plan", str(plan), "--run", str(run)]
     # `accelerate launch` starts several processes for GPUs only; on CPUs they are told by hand.
     common = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "WORLD_SIZE": "2"}
-    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_ports(1)[0])}
 
     processes = [
         subprocess.Popen(
@@ -113,7 +106,7 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
         for rank in range(2)
     ]
 
-    said = [process.communicate(timeout=240)[1] for process in processes]
+    said = [process.communicate(timeout=800)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
     assert "step 20/28" in said[0]  # half as many as one process needs
     assert starts.load(str(run / "model"), None).family == "bert"
