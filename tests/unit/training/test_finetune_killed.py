@@ -18,7 +18,20 @@ from tests.unit.training.lessons import write_lessons
 from training.finetune.step import train
 from training.plan import Plan, load_plan
 
-_TIMEOUT_S = 120.0
+_TIMEOUT_S = 400.0
+# Trains a little past its first checkpoint and no further: whoever is to kill it may be slow.
+_STAND_STILL = """
+import sys, time
+from training.__main__ import main
+from training.finetune.trainer import Reporter
+on_step_end = Reporter.on_step_end
+def stand_still(self, args, state, control, **more):
+    on_step_end(self, args, state, control, **more)
+    if state.global_step > 20:
+        time.sleep(3600)
+Reporter.on_step_end = stand_still
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 def write_plan(folder: Path, base: Path) -> Path:
@@ -31,7 +44,7 @@ def write_plan(folder: Path, base: Path) -> Path:
 
 def start(plan: Path, run: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        [sys.executable, "-m", "training", "train", "--plan", str(plan), "--run", str(run)],
+        [sys.executable, "-c", _STAND_STILL, "train", "--plan", str(plan), "--run", str(run)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
