@@ -45,7 +45,7 @@ def test_a_producer_asks_a_question_that_the_worker_takes(
         env=environment(kafka, names),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     (record,) = read_topic(kafka.bootstrap_servers, names.queries)
@@ -89,7 +89,7 @@ class Said:
             assert self._process.poll() is None, f"it ended: {self.text()}"
             return text in self.text()
 
-        await_condition(seen, 60, lambda: f"it printed {self.text()!r}")
+        await_condition(seen, 240, lambda: f"it printed {self.text()!r}")
 
 
 @contextmanager
@@ -117,8 +117,8 @@ def take_back(kafka: KafkaCluster, topics: Topics, ranked_list: dict[str, object
             "log_level": 0,
         }
     )
-    producer.init_transactions(30)
+    producer.init_transactions(120)
     producer.begin_transaction()
     producer.produce(topics.results, json.dumps(ranked_list), key=str(ranked_list["query_id"]))
-    producer.flush(30)
-    producer.abort_transaction(30)
+    producer.flush(120)
+    producer.abort_transaction(120)
