@@ -66,7 +66,7 @@ def test_who_was_stopped_past_its_session_repeats_nothing(
         worker.process.resume()
     for name, (worker, _) in stopped.items():
         if STOPS[name].given_up:
-            assert await_end(worker, 30) == 70, worker.log()
+            assert await_end(worker) == 70, worker.log()
         else:
             # It takes part again: after the other one is gone, it has all partitions.
             others[name].process.terminate()

@@ -49,8 +49,8 @@ def test_the_dev_broker_starts_and_takes_topics(tmp_path: Path) -> None:
             lambda: answers(admin, broker), 180, lambda: broker.describe("does not answer")
         )
         made = admin.create_topics([NewTopic("rerank.queries", 3, 1)])["rerank.queries"]
-        made.result(timeout=30)
-        assert len(admin.list_topics(timeout=10).topics["rerank.queries"].partitions) == 3
+        made.result(timeout=120)
+        assert len(admin.list_topics(timeout=60).topics["rerank.queries"].partitions) == 3
     finally:
         broker.kill()
 
@@ -58,7 +58,7 @@ def test_the_dev_broker_starts_and_takes_topics(tmp_path: Path) -> None:
 def answers(admin: AdminClient, broker: ServiceProcess) -> bool:
     assert broker.alive, broker.describe("ended by itself")
     try:
-        return bool(admin.list_topics(timeout=1).brokers)
+        return bool(admin.list_topics(timeout=5).brokers)
     except KafkaException:
         return False
 

@@ -63,7 +63,7 @@ def replay(
         env={**_clean_environment(), **variables},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,
         check=False,
     )
 

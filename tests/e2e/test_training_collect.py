@@ -47,6 +47,7 @@ def plan_of(kafka: KafkaCluster, topics: Topics, **options: Any) -> CollectPlan:
         bootstrap_servers=kafka.bootstrap_servers,
         topic=topics.feedback,
         group_id=f"{topics.group_id}.training",
+        timeout_s=120,
     )
     return CollectPlan(kafka=source, **options)
 
@@ -71,14 +72,14 @@ def test_a_killed_collect_goes_on_and_keeps_each_event_once(
             for number in [*range(EVENTS), *range(0, EVENTS, 3)]  # every third comes twice
         ]
         for one in sent:
-            one.get(timeout=30)
+            one.get(timeout=120)
     plan = plan_of(kafka, names, flush_rows=FLUSH_ROWS)
     file = tmp_path / "plan.yaml"
     file.write_text(json.dumps({"collect": plan.model_dump(mode="json")}))
     command = [sys.executable, "-m", "training", "collect", "--plan", file, "--run", run.path]
     process = subprocess.Popen([*map(str, command), "--follow"], stderr=subprocess.DEVNULL)
     try:
-        await_condition(lambda: len(event_files(run, "click")) >= 2, 60, lambda: "no files came")
+        await_condition(lambda: len(event_files(run, "click")) >= 2, 240, lambda: "no files came")
     finally:
         process.kill()
         process.wait()
@@ -112,9 +113,9 @@ def test_sigterm_ends_following_in_good_order(
     command = [sys.executable, "-m", "training", "collect", "--plan", file, "--run", run.path]
     process = subprocess.Popen([*map(str, command), "--follow"], stderr=subprocess.DEVNULL)
     try:
-        await_condition(lambda: event_files(run, "click") != [], 60, lambda: "no files came")
+        await_condition(lambda: event_files(run, "click") != [], 240, lambda: "no files came")
         process.terminate()
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=240) == 0
     finally:
         process.kill()
         process.wait()
@@ -132,7 +133,7 @@ def test_aborted_events_are_not_read_and_the_end_is_found_behind_a_marker(
         to.init_transactions()
         for number, commits in enumerate([True, False, True, False]):
             to.begin_transaction()
-            send(to, names.feedback, json.dumps(click(number)).encode(), f"e-{number}").get(30)
+            send(to, names.feedback, json.dumps(click(number)).encode(), f"e-{number}").get(120)
             if commits:
                 to.commit_transaction()
             else:
@@ -148,7 +149,7 @@ def test_bad_records_are_quoted_unknown_kinds_skipped_and_too_many_refused(
     values = [json.dumps(click(number)).encode() for number in range(8)]
     with producer(kafka) as to:
         for value in [*values, b"no json", b'{"kind": "smile", "query_id": "q"}']:
-            send(to, names.feedback, value).get(timeout=30)
+            send(to, names.feedback, value).get(timeout=120)
     with pytest.raises(InputError, match=r"1 of 10 are malformed \(10%\), more than"):
         collect(plan_of(kafka, names), run)
     assert ids(run) == []
@@ -172,7 +173,7 @@ def test_no_topic_and_no_broker(
     file.write_text("collect: {kafka: {bootstrap_servers: '127.0.0.1:1', timeout_s: 1}}")
     command = [sys.executable, "-m", "training", "collect", "--plan", file, "--run", run.path]
     ended = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, timeout=60, check=False
+        [str(part) for part in command], capture_output=True, text=True, timeout=240, check=False
     )
     assert ended.returncode == 2
     said = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
