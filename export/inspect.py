@@ -109,7 +109,7 @@ def _model(manifest: ModelManifest) -> Lines:
 
 
 def _batches(table: Batches) -> str:
-    steps = ", ".join(
+    steps = "; ".join(
         f"{step.rows} rows, {step.batch_tokens} tokens up to {step.tokens}" for step in table.steps
     )
     return f"{table.device}: {steps} ({table.machine})"
