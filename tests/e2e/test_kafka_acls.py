@@ -24,7 +24,7 @@ from confluent_kafka.admin import (
 from tests.checker import Outgoing, committed_offsets, produce, read_topic
 from tests.conftest import missing
 from tests.services.kafka import KafkaCluster
-from tests.services.process import ServiceMissing
+from tests.services.process import ServiceMissing, await_condition
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 USERS = REPOSITORY / "k8s/components/strimzi/users.yaml"
@@ -108,6 +108,13 @@ class Secured:
             deleted.result()
         for created in self.admin.create_acls([rule.binding() for rule in chosen]).values():
             created.result()
+        # The controller has them: the broker that decides learns of them a moment later.
+        wanted = {str(rule.binding()) for rule in chosen}
+        await_condition(
+            lambda: {str(found) for found in self.admin.describe_acls(anything).result()} == wanted,
+            120,
+            lambda: "the broker does not learn of its rules",
+        )
 
     def client(self, user: str, **more: Any) -> dict[str, Any]:
         """Options of a client that logs in."""
@@ -157,7 +164,7 @@ def one_round(secured: Secured) -> Callable[[], "subprocess.CompletedProcess[str
             "SASL_MECHANISM": "SCRAM-SHA-512",
             "SASL_USERNAME": WORKER,
             "SASL_PASSWORD": PASSWORD,
-            "START_TIMEOUT_MS": "6000",
+            "START_TIMEOUT_MS": "60000",
         }
         return subprocess.run(
             [sys.executable, "-m", "tests.e2e.kafka_round"],
@@ -166,7 +173,7 @@ def one_round(secured: Secured) -> Callable[[], "subprocess.CompletedProcess[str
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=400,
         )
 
     return run
@@ -210,18 +217,18 @@ def test_without_any_one_of_them_a_worker_fails(
 def test_an_application_asks_reads_and_clicks_and_no_more(secured: Secured) -> None:
     secured.allow(rules())
     refused: list[KafkaError] = []
-    producer = Producer(secured.client(APPLICATION, **{"message.timeout.ms": 5000}))
+    producer = Producer(secured.client(APPLICATION, **{"message.timeout.ms": 60_000}))
     for topic in TOPICS:
         producer.produce(
             topic, b"v", on_delivery=lambda error, _: refused.append(error) if error else None
         )
-    producer.flush(20)
+    assert producer.flush(120) == 0
     assert [error.code() for error in refused] == [KafkaError.TOPIC_AUTHORIZATION_FAILED] * 2
     produce(secured.cluster.bootstrap_servers, "rerank.results", [Outgoing(b"k", b"answer")])
     options = {"group.id": f"{APPLICATION}-1", "auto.offset.reset": "earliest"}
     consumer = Consumer(secured.client(APPLICATION, **options))
     consumer.subscribe(["rerank.results"])
-    message = consumer.poll(30)
+    message = consumer.poll(120)
     assert message is not None
     assert message.error() is None
     consumer.close()
