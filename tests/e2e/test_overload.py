@@ -12,6 +12,7 @@ from tests.checker import Outgoing, assert_exactly_once, produce, read_topic, wa
 from tests.e2e.conftest import StartWorker
 from tests.services.kafka import KafkaCluster
 from tests.services.topics import Topics
+from tests.services.worker import await_metric
 from tests.unit.tiny_retrieval import write_counting_model
 from worker.settings import BatchSettings
 
@@ -47,7 +48,7 @@ def test_tiers_give_way_under_ten_times_the_load_and_come_back(
 
     with sampling(worker) as samples:
         under_load = sender.send("load", 10 * sustainable(worker, LOAD.candidates), 8)
-        wait_for_count(bootstrap, names.results, len(warm) + len(under_load), timeout_s=200)
+        wait_for_count(bootstrap, names.results, len(warm) + len(under_load), timeout_s=400)
 
     after: list[str] = []
     for number in range(PATIENCE):
@@ -71,7 +72,7 @@ def test_tiers_give_way_under_ten_times_the_load_and_come_back(
     assert max(samples.waiting) < 2 * BatchSettings().max_events
     assert worker.metric("kafka_reranker_dead_letters_total") == 0
     digest = small[0].model.digest.removeprefix("sha256:")[:12]
-    assert worker.metric("kafka_reranker_answers_total", model=digest) == len(small)
+    await_metric(worker, len(small), "kafka_reranker_answers_total", model=digest)
 
 
 def test_one_enormous_event_does_not_hold_the_others_up(
@@ -79,7 +80,7 @@ def test_one_enormous_event_does_not_hold_the_others_up(
 ) -> None:
     """With a target age it gets what fits, and the small ones behind it are scored whole."""
     names, bootstrap = topics(), kafka.bootstrap_servers
-    worker = start_worker(names, OVERLOAD__TARGET_AGE_MS="20000", BATCH__MAX_PAIRS="64")
+    worker = start_worker(names, OVERLOAD__TARGET_AGE_MS="300000", BATCH__MAX_PAIRS="64")
     text = "a broker keeps the records of its topics in partitions " * 40
     candidates = [{"doc_id": f"d{n}", "text": f"{n} {text}"} for n in range(300)]
     enormous = {"query_id": "enormous", "query": "what is a broker", "candidates": candidates}
@@ -92,10 +93,11 @@ def test_one_enormous_event_does_not_hold_the_others_up(
         names.queries,
         [Outgoing(str(one["query_id"]).encode(), json.dumps(one).encode()) for one in events],
     )
-    results = wait_for_count(bootstrap, names.results, len(events), timeout_s=240)
+    results = wait_for_count(bootstrap, names.results, len(events), timeout_s=400)
 
     lists = {one.query_id: RankedList.model_validate_json(one.value or b"") for one in results}
     assert_exactly_once([str(one["query_id"]) for one in events], results)
     assert len(lists["enormous"].ranking) == 10
     assert {lists[f"q-{n}"].tier for n in range(10)} == {"full"}
+    await_metric(worker, len(events), "kafka_reranker_batch_events_sum")
     assert worker.metric("kafka_reranker_batch_events_count") >= 2, "it had no batch of its own"

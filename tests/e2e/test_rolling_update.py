@@ -12,7 +12,7 @@ from tests.checker import Outgoing, produce, read_topic, wait_for_count
 from tests.services.kafka import KafkaCluster
 from tests.services.process import await_condition
 from tests.services.topics import Topics
-from tests.services.worker import WorkerProcess, settings_for
+from tests.services.worker import PATIENT_REDIS, WorkerProcess, settings_for
 from tests.unit.tiny_retrieval import write_counting_model
 
 PARTITIONS = 2
@@ -60,7 +60,9 @@ def test_old_and_new_share_topic_and_redis_and_no_score(
     rounds: list[list[RankedList]] = []
 
     def worker(bundle: Path) -> WorkerProcess:
-        settings = settings_for(kafka.bootstrap_servers, names, bundle, redis_url=redis_url)
+        settings = settings_for(
+            kafka.bootstrap_servers, names, bundle, None, redis_url, **PATIENT_REDIS
+        )
         return WorkerProcess(tmp_path, f"worker-{bundle.parent.name}", settings).start()
 
     def ask() -> list[RankedList]:
@@ -79,7 +81,7 @@ def test_old_and_new_share_topic_and_redis_and_no_score(
         try:
             await_condition(
                 lambda: before.metric(ASSIGNED) == after.metric(ASSIGNED) == 1,
-                60,
+                240,
                 lambda: "the workers do not share the partitions",
             )
             both = ask()
