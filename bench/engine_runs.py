@@ -11,7 +11,7 @@ from bench.engine_texts import Question, Texts
 from bench.engine_timing import Timing, in_turn, speed_ratio
 from bench.report import Row, Table
 from engine.bundles import Bundle
-from engine.devices import Device, open_graph
+from engine.devices import Device, open_lanes
 from engine.graph import Logits
 from engine.lanes import Lanes
 from engine.pairs import PairEncoder
@@ -32,7 +32,7 @@ class Engine:
     @classmethod
     def open(cls, bundle: Bundle[ModelManifest], lanes: int, device: Device = "cpu") -> "Engine":
         """Load a bundle."""
-        return cls(PairEncoder.open(bundle), Lanes(open_graph(bundle, device, lanes), lanes))
+        return cls(PairEncoder.open(bundle), open_lanes(bundle, device, lanes))
 
     def one_at_a_time(self, questions: Sequence[Question]) -> None:
         """Answer each question before the next is read, as when none waits."""
