@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from schemas.events import Impression, QueryEvent, RankedList
+from tests.chaos.verdict import await_settled
 from tests.checker import (
     Outgoing,
     assert_exactly_once,
@@ -22,6 +23,7 @@ from tests.e2e.conftest import StartWorker
 from tests.services.kafka import KafkaCluster
 from tests.services.process import await_condition
 from tests.services.topics import Topics
+from tests.services.worker import await_metric
 
 EVENTS = 2_000
 TRACEPARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -74,7 +76,7 @@ def test_two_thousand_events_through_a_restart_and_two_workers(
         lambda: (
             sorted(worker.metric("kafka_reranker_assigned_partitions") for worker in pair) == [1, 2]
         ),
-        60,
+        240,
         lambda: "the workers do not share the partitions",
     )
     produce(bootstrap, names.queries, asked[EVENTS // 2 :])
@@ -82,10 +84,11 @@ def test_two_thousand_events_through_a_restart_and_two_workers(
     ends = end_offsets(bootstrap, names.queries)
     await_condition(
         lambda: committed_offsets(bootstrap, names.group_id, names.queries) == ends,
-        30,
+        240,
         lambda: "offsets were not committed to the end",
     )
 
+    await_settled(bootstrap, names)
     results = read_topic(bootstrap, names.results)
     impressions = read_topic(bootstrap, names.feedback)
     ids = [f"q-{number}" for number in range(EVENTS)]
@@ -163,6 +166,7 @@ def test_bad_records_become_dead_letters_and_neighbours_are_answered(
     worker = start_worker(names)
 
     results = wait_for_count(kafka.bootstrap_servers, names.results, 2)
+    wait_for_count(kafka.bootstrap_servers, names.dead_letters, len(bad))
     letters = read_topic(kafka.bootstrap_servers, names.dead_letters)
 
     assert_exactly_once(["good-1", "good-2"], results)
@@ -178,7 +182,7 @@ def test_bad_records_become_dead_letters_and_neighbours_are_answered(
     }
     assert lists["good-2"].ranking == ()
     assert {document.doc_id for document in lists["good-1"].ranking} == {"a", "b"}
-    assert worker.metric("kafka_reranker_dead_letters_total") == len(bad)
+    await_metric(worker, len(bad), "kafka_reranker_dead_letters_total")
 
 
 def test_sigterm_drains_and_leaves_the_group(
