@@ -16,8 +16,8 @@ from schemas.events import QueryEvent, RankedList
 
 TOP_K = 100
 SOURCE = "/kafka-reranker/demo"
-_TIMEOUT_S = 10.0
-_ANSWER_TIMEOUT_S = 60.0
+_TIMEOUT_S = 30.0
+_ANSWER_TIMEOUT_S = 300.0
 _POLL_S = 0.2
 
 

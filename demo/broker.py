@@ -42,7 +42,7 @@ from confluent_kafka import Producer
 # What a kafka-python client must be given; `check_crcs` is for consumers only.
 KAFKA_PYTHON_SETTINGS = {"api_version": (2, 3)}
 PARTITIONS = 4
-_TIMEOUT_S = 10.0
+_TIMEOUT_S = 30.0
 
 
 class EmbeddedBroker:

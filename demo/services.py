@@ -14,7 +14,7 @@ from demo.errors import DemoError
 
 EMBEDDED_REDIS = "memory://"
 _PARTITIONS = 3
-_TIMEOUT_S = 10
+_TIMEOUT_S = 30
 
 
 @dataclass(frozen=True)

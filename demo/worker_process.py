@@ -18,7 +18,7 @@ from demo.services import TOPICS, Services
 
 GROUP = "kafka-reranker-demo"
 _HOST = "127.0.0.1"
-_START_TIMEOUT_S = 60.0
+_START_TIMEOUT_S = 180.0
 # Above the worker's own drain_timeout_ms.
 _STOP_TIMEOUT_S = 25.0
 _CHECK_EVERY_S = 0.1

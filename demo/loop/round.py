@@ -6,6 +6,7 @@
 4. A worker with the promoted model answers the held-out questions.
 """
 
+import json
 import shutil
 import time
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from rich.console import Console
 
 from demo.asking import Asking, asking
 from demo.bundles import Made
-from demo.loop.setting import Bundles, Setting
+from demo.loop.setting import MADE, Bundles, Setting
 from demo.loop.steps import Steps
 from demo.loop.users import Taste, Users
 from demo.loop.world import World, write_held_out
@@ -27,6 +28,7 @@ from export.bars import progress
 from export.measures import measure
 from training.kustomize import NAME, PLACEHOLDER, read_digest
 from training.registry import Registry
+from training.run_folder import digest_of, write_json
 
 
 @dataclass(frozen=True)
@@ -61,25 +63,25 @@ class _Clock:
 
 @dataclass(frozen=True)
 class Round:
-    """A round in a folder of its own, which is emptied first."""
+    """A round in a folder of its own, which is emptied first.
+
+    With `go_on`, what an earlier process finished stays: the users' clicks, and each step that
+    was made from the same.
+    """
 
     setting: Setting
     world: World
     bundles: Bundles
     folder: Path
     console: Console
+    go_on: bool = False
 
     def play(self, taste: Taste) -> Outcome:
         """Play it with users of one taste; raises DemoError."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
+        steps = Steps(self.folder / "plan.yaml", self.folder / "run", self.console)
         clock = _Clock()
-        with services(None, None) as running:
-            lists, clicks = self._visit(taste, running)
-            clock.lap("users")
-            steps = Steps(self._write_plan(running), self.folder / "run", self.console)
-            steps.call("collect")
-            clock.lap("collect")
+        lists, clicks = self._collected(taste, steps)
+        clock.lap("users and collect")
         labels = steps.call("label")
         clock.lap("label")
         trained = steps.call("train")
@@ -94,6 +96,34 @@ class Round:
         serving = read_digest(self.folder / "values.env")
         return Outcome(lists, clicks, labels, trained["dev"], report, serving, served, clock.laps)
 
+    def _collected(self, taste: Taste, steps: Steps) -> tuple[int, int]:
+        """Return how many lists were shown and clicked on; what they left is in the run's folder.
+
+        `visited.json`, written last, says what it came from.
+        """
+        note, wanted = self.folder / "visited.json", self._inputs(taste)
+        found = json.loads(note.read_bytes()) if self.go_on and note.is_file() else {}
+        if found.get("inputs") == wanted:
+            self._write_plan(None)
+            return found["lists"], found["clicks"]
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        with services(None, None) as running:
+            lists, clicks = self._visit(taste, running)
+            self._write_plan(running)
+            steps.call("collect")
+        write_json(note, {"inputs": wanted, "lists": lists, "clicks": clicks})
+        return lists, clicks
+
+    def _inputs(self, taste: Taste) -> dict[str, Any]:
+        """Return what users' clicks depend on."""
+        setting = self.setting
+        return {
+            "made": json.loads((setting.build / MADE).read_bytes()),
+            "users": [repr(taste), setting.top_k, setting.shown, setting.sessions, setting.eta],
+            "questions": digest_of(self.world.asked),
+        }
+
     def _visit(self, taste: Taste, running: Services) -> tuple[int, int]:
         setting = self.setting
         users = Users(taste, setting.sessions, setting.eta, setting.seed)
@@ -105,11 +135,12 @@ class Round:
         ):
             return users.visit(client, self.world, advance)
 
-    def _write_plan(self, running: Services) -> Path:
+    def _write_plan(self, running: Services | None) -> None:
+        """Write the plan, of which `collect` reads where the topic is, while there is one."""
         setting = self.setting
         values = self.folder / "values.env"
         values.write_text(f"{NAME}={PLACEHOLDER}\n", encoding="utf-8")
-        kafka = {
+        kafka = running and {
             "bootstrap_servers": running.kafka,
             "topic": TOPICS.feedback,
             "group_id": "kafka-reranker-loop",
@@ -144,7 +175,6 @@ class Round:
         }
         file = self.folder / "plan.yaml"
         file.write_text(yaml.safe_dump(plan, sort_keys=False), encoding="utf-8")
-        return file
 
     def _serve(self) -> dict[str, float]:
         """Return the figures of lists that a worker with the promoted model published."""

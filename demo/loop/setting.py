@@ -16,6 +16,8 @@ from export.tools import tool_versions
 from schemas.manifests import Precision
 from training.run_folder import write_json
 
+MADE = "made.json"
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -56,7 +58,7 @@ def prepare(setting: Setting, world: World) -> Bundles:
     start, model, index = (setting.build / name for name in ("start", "model", "index"))
     parted = world.held_out_of is not world.collection
     other = setting.build / "held-out-index" if parted else index
-    note, wanted = setting.build / "made.json", _made_from(setting, world)
+    note, wanted = setting.build / MADE, _made_from(setting, world)
     if not (note.is_file() and json.loads(note.read_bytes()) == wanted):
         note.unlink(missing_ok=True)
         for old in {start, model, index, other}:

@@ -13,6 +13,8 @@ from demo.errors import DemoError
 from training.__main__ import main
 from training.model_commands import REFUSED
 
+INTERRUPTED = 130
+
 
 @dataclass(frozen=True)
 class Steps:
@@ -36,6 +38,8 @@ class Steps:
         if code == 0 or (may_refuse and code == REFUSED):
             found: dict[str, Any] = json.loads(printed.getvalue())
             return found
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
         raise DemoError(f"`training {name}` ended with exit code {code}: see above")
 
 

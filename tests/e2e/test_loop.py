@@ -6,6 +6,7 @@ long one is `make loop DATA=…/trecqa`.
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,14 @@ def test_clicks_of_users_who_know_make_a_better_model_serve(
     # What the worker published is what the gate measured.
     assert found.served is not None
     assert found.served["NDCG@10"] == pytest.approx(ndcg["new"], abs=1e-4)
+
+    setting, world, bundles = place
+    weights = setting.build / "knowing" / "run" / "model" / "model.safetensors"
+    written = weights.stat().st_mtime_ns
+    again = Round(setting, world, bundles, setting.build / "knowing", Console(), go_on=True)
+
+    assert replace(again.play(Knowing()), seconds={}) == replace(found, seconds={})
+    assert weights.stat().st_mtime_ns == written
 
 
 def test_random_clicks_are_refused_and_nothing_changes(
