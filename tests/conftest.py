@@ -20,9 +20,11 @@ from tests.services.redis import RedisServer
 from tests.services.topics import Topics, create_topics
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-# Hypothesis' own profile for such runs: no deadline of 200 ms for an example, which a busy machine
-# outlasts, and the same examples each time. `make fuzz` is for new ones.
-settings.load_profile("ci")
+# No deadline of 200 ms for an example, which a busy machine outlasts. Where CI is set, Hypothesis'
+# own profile for it has none either, and takes the same examples each time.
+settings.register_profile("patient", deadline=None)
+if "CI" not in os.environ:
+    settings.load_profile("patient")
 _MARKERS = {
     "kafka": {"kafka", "topics", "kafka_cluster"},
     "redis": {"redis_server", "redis_url"},

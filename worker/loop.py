@@ -38,6 +38,8 @@ IDLE_POLL_S = 0.1
 # While a batch is in work, the loop waits for its end, and polls in between. A poll takes a few
 # milliseconds from the lanes, so it must not be made too often (docs/performance.md).
 BUSY_WAIT_S = 0.1
+# So long while a batch is late and can't be stopped yet, because it is still being begun.
+LATE_WAIT_S = 0.03
 BUSY_POLL_S = 0.001
 LAG_INTERVAL_S = 1.0
 BACKOFF_FIRST_S = 0.1
@@ -172,7 +174,7 @@ class Loop:
         """Return how long to wait for the first batch: not past the time at which one is late."""
         now_s = self._parts.clock.monotonic()
         stops = [begun.stop_at_s for begun in self._in_work if begun.stop_at_s is not None]
-        late_in_s = [stop_at_s - now_s for stop_at_s in stops if stop_at_s > now_s]
+        late_in_s = [max(stop_at_s - now_s, LATE_WAIT_S) for stop_at_s in stops]
         return min([BUSY_WAIT_S, *late_in_s])
 
     def _poll_timeout_s(self) -> float:

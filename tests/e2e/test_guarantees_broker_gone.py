@@ -24,7 +24,9 @@ def test_without_a_broker_a_commit_ends_the_process(
     how: str,
     record_property: Callable[[str, object], None],
 ) -> None:
-    """Non-zero exit within the transaction time-out and 5 s, whichever call waits."""
+    """Whichever call waits, the process ends, non-zero (how long it may take: see
+    `test_kafka_broker.py`), and the next worker loses and repeats nothing.
+    """
     cluster = kafka_cluster()
     faults = [
         Fault("wait", "before", "results", 9),

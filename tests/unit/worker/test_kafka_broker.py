@@ -104,6 +104,31 @@ def broker_with(producer: Producer, states: list[str] | None = None) -> KafkaBro
     return KafkaBroker(Consumer(states or []), producer, KafkaSettings(), Watchdog())
 
 
+class Limits(Watchdog):
+    """Notes how long each step may take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.limits: list[tuple[str, float]] = []
+
+    @contextlib.contextmanager
+    def limit(self, step: str, seconds: float) -> Iterator[None]:
+        self.limits.append((step, seconds))
+        with super().limit(step, seconds):
+            yield
+
+
+def test_a_commit_may_take_as_long_as_its_transaction_and_little_more() -> None:
+    """The process of one that takes longer ends: it could never be told what became of it."""
+    settings, watchdog = KafkaSettings(), Limits()
+    producer = Producer()
+    KafkaBroker(Consumer([]), producer, settings, watchdog).commit(RECORDS, OFFSETS, LEASE)
+    ((step, seconds),) = watchdog.limits
+    assert step == "commit"
+    assert 0 < seconds - settings.transaction_timeout_ms / 1000 <= 3
+    assert producer.calls[-1] == "commit_transaction", "the limit encloses all of it"
+
+
 def test_records_are_awaited_before_offsets_are_sent() -> None:
     producer = Producer()
     broker_with(producer).commit(RECORDS, OFFSETS, LEASE)
