@@ -7,7 +7,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -92,6 +92,21 @@ def read_qrels(path: Path) -> dict[str, dict[str, int]]:
             raise CorpusError(f"{path}, line {number}: not query id, document id and whole number")
         judgements.setdefault(fields[0], {})[fields[1]] = int(fields[2])
     return judgements
+
+
+def write_qrels(path: Path, judgements: Mapping[str, Mapping[str, int]]) -> None:
+    """Write what `read_qrels` reads; raises CorpusError for an id that it could not read.
+
+    Fields are plain: there are no quotes around them, and none in an id mean anything.
+    """
+    with path.open("w", encoding="utf-8", newline="\n") as table:
+        table.write("\t".join(_QRELS_HEADER) + "\n")
+        for query_id, grades in judgements.items():
+            for doc_id, grade in grades.items():
+                for one in (query_id, doc_id):
+                    if "\t" in one or "\n" in one:
+                        raise CorpusError(f"{path}: the id {one!r} has a tab or a line's end")
+                table.write(f"{query_id}\t{doc_id}\t{grade}\n")
 
 
 def open_collection(folder: Path) -> Collection:

@@ -4,7 +4,6 @@ Some of the judged questions are asked by users; others are held out, and only t
 final measurement ever see them. Both come of one collection, or the held-out ones of another.
 """
 
-import csv
 import json
 import shutil
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from demo.errors import DemoError
-from export.corpus import Collection, CorpusError, open_collection, read_corpus
+from export.corpus import Collection, CorpusError, open_collection, read_corpus, write_qrels
 from training.seeds import seeded
 
 MIN_QUESTIONS = 10
@@ -132,11 +131,8 @@ def _write_questions(folder: Path, questions: dict[str, tuple[str, dict[str, int
     with (folder / "queries.jsonl").open("w", encoding="utf-8") as lines:
         for question_id, (text, _) in questions.items():
             _write_line(lines, {"_id": question_id, "text": text})
-    with (folder / "qrels.tsv").open("w", encoding="utf-8", newline="") as table:
-        writer = csv.writer(table, delimiter="\t")
-        writer.writerow(["query-id", "corpus-id", "score"])
-        for question_id, (_, grades) in questions.items():
-            writer.writerows((question_id, doc_id, grade) for doc_id, grade in grades.items())
+    judgements = {question_id: grades for question_id, (_, grades) in questions.items()}
+    write_qrels(folder / "qrels.tsv", judgements)
 
 
 def _write_line(lines: IO[str], fields: dict[str, str]) -> None:

@@ -1,13 +1,13 @@
 """Bundles that the gate compares: the new model's, exported here, and the current one."""
 
-import csv
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
 from engine.bundles import Bundle, open_model
+from export.corpus import write_qrels
 from export.errors import VerificationError
 from export.model_steps import Request, export_model
 from schemas.manifests import ModelManifest
@@ -84,28 +84,28 @@ def write_evaluation(queries: Sequence[LabelledQuery], folder: Path) -> None:
     """Write the dev split as a BEIR folder, by which the export's own gate judges.
 
     Not the held-out queries: those must not choose a recipe. Too few queries: none is written, and
-    export takes its built-in ones.
+    export takes its built-in ones. Numbers stand for ids, which may hold what a table can't.
     """
     known = [query for query in (each.known() for each in queries) if query.teaches]
     if len(known) < LEAST_QUERIES:
         return
     texts = {each.doc_id: each.text for query in known for each in query.documents}
+    numbers = {doc_id: str(number) for number, doc_id in enumerate(texts)}
+    judgements = {
+        str(number): {numbers[doc_id]: grade for doc_id, grade in relevances(query).items()}
+        for number, query in enumerate(known)
+    }
     with written_beside(folder) as beside:
         beside.mkdir()
-        _write_lines(beside / "corpus.jsonl", texts)
-        _write_lines(beside / "queries.jsonl", {query.query_id: query.query for query in known})
-        with (beside / "qrels.tsv").open("w", encoding="utf-8", newline="") as table:
-            writer = csv.writer(table, delimiter="\t")
-            writer.writerow(["query-id", "corpus-id", "score"])
-            for query in known:
-                for doc_id, grade in relevances(query).items():
-                    writer.writerow([query.query_id, doc_id, grade])
+        _write_lines(beside / "corpus.jsonl", list(texts.values()))
+        _write_lines(beside / "queries.jsonl", [query.query for query in known])
+        write_qrels(beside / "qrels.tsv", judgements)
 
 
-def _write_lines(file: Path, texts: Mapping[str, str]) -> None:
+def _write_lines(file: Path, texts: Sequence[str]) -> None:
     with file.open("w", encoding="utf-8") as lines:
-        for entry_id, text in texts.items():
-            lines.write(json.dumps({"_id": entry_id, "text": text}, ensure_ascii=False) + "\n")
+        for number, text in enumerate(texts):
+            lines.write(json.dumps({"_id": number, "text": text}, ensure_ascii=False) + "\n")
 
 
 def clear(folder: Path) -> None:

@@ -90,6 +90,17 @@ def test_no_question_is_both_asked_and_held_out(world: World, tmp_path: Path) ->
     assert set(written.judgements) == set(world.held_out)
 
 
+def test_quotes_in_ids_stay_as_they_are(world: World, tmp_path: Path) -> None:
+    question_id, text = next(iter(world.held_out.items()))
+    judged = {'"q"': {'"d"': 1, 'say "d"': 0}, question_id: {"d\r1": 1}}
+    texts = {'"q"': "what does it say", question_id: text}
+    source = replace(world.held_out_of, judgements=judged)
+
+    folder = write_held_out(replace(world, held_out_of=source, held_out=texts), tmp_path / "it")
+
+    assert open_collection(folder).judgements == judged
+
+
 def test_a_missing_collection_says_where_it_is_looked_for(tmp_path: Path) -> None:
     with pytest.raises(DemoError, match="RERANKER_TEST_DATA"):
         open_world(tmp_path / "nowhere", 0.5, None, 7)

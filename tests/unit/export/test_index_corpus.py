@@ -11,6 +11,7 @@ from export.corpus import (
     read_corpus,
     read_qrels,
     read_queries,
+    write_qrels,
 )
 
 GOOD = b'{"_id": "a", "text": "one"}\n'
@@ -183,3 +184,19 @@ def test_half_of_a_surrogate_pair_in_a_query(tmp_path: Path) -> None:
     file.write_text('{"_id": "q", "text": "a\\ud83d"}')
 
     assert read_queries(file) == {"q": "a\ufffd"}
+
+
+def test_judgements_are_read_as_they_were_written(tmp_path: Path) -> None:
+    judgements = {'"q': {'say "d"': 2, "d\r": -1, " d ": 0}, "漢": {"\ufeffd": 1}}
+
+    write_qrels(tmp_path / "qrels.tsv", judgements)
+
+    assert read_qrels(tmp_path / "qrels.tsv") == judgements
+
+
+@pytest.mark.parametrize("judgements", [{"q\t": {"d": 1}}, {"q": {"d\ne": 1}}])
+def test_an_id_that_a_table_cannot_hold_is_not_written(
+    tmp_path: Path, judgements: dict[str, dict[str, int]]
+) -> None:
+    with pytest.raises(CorpusError, match="has a tab or a line's end"):
+        write_qrels(tmp_path / "qrels.tsv", judgements)

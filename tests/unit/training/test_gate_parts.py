@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,27 @@ def test_export_judges_by_the_dev_queries_where_there_are_enough(
     # The better one comes last; what nobody looked at doesn't judge.
     assert found.queries[0].documents == ("wrong", "right")
     assert found.queries[0].grades == (0, 100)
+
+
+@pytest.mark.parametrize("mark", ['"', "\t", "\n", "\r\n", " ", "\ufeff"])
+def test_no_mark_in_an_id_loses_a_judgement(tmp_path: Path, mark: str) -> None:
+    queries = [
+        replace(
+            query,
+            query_id=mark + query.query_id,
+            documents=tuple(
+                replace(each, doc_id=f"{mark}{each.doc_id}{mark}") for each in query.documents
+            ),
+        )
+        for query in dev_queries(bundles.LEAST_QUERIES)
+    ]
+    bundles.write_evaluation(queries, tmp_path / bundles.EVALUATION)
+
+    found = load_evaluation_set(tmp_path / bundles.EVALUATION)
+
+    assert len(found.queries) == bundles.LEAST_QUERIES
+    assert {judged.grades for judged in found.queries} == {(0, 100)}
+    assert found.queries[-1].query == f"question {bundles.LEAST_QUERIES - 1}"
 
 
 def test_few_dev_queries_leave_it_to_the_built_in_ones(
