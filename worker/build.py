@@ -39,7 +39,7 @@ from worker.reranker import Reranker, SmallModel
 from worker.routing import Routing
 from worker.routing_build import build_routing, open_cascade
 from worker.scoring import PairScorer
-from worker.settings import QdrantSettings, Settings, lanes_of
+from worker.settings import QdrantSettings, Settings, cores_of, lanes_of
 from worker.store import Store, open_store
 from worker.watchdog import Watchdog
 
@@ -191,12 +191,11 @@ def ref_of(bundle: Bundle[ModelManifest]) -> ModelRef:
 
 def build_engine(settings: Settings, bundles: Bundles, store: Store) -> Engine:
     """Load models and index, and build what answers queries; raises StartError."""
-    count = lanes_of(settings)
     small: SmallModel | None = None
     small_lanes: Lanes | None = None
     try:
         scorer, lanes = _scorer(settings, bundles.model, store)
-        retrieval = _retrieval(settings, bundles, count)
+        retrieval = _retrieval(settings, bundles)
         if bundles.small_model is not None:
             small_scorer, small_lanes = _scorer(settings, bundles.small_model, store)
             fusion = _fusion(bundles.small_model, bundles, retrieval)
@@ -322,8 +321,9 @@ def connect(settings: Settings) -> Broker:
     return broker
 
 
-def _retrieval(settings: Settings, bundles: Bundles, lanes: int) -> Retrieval:
-    reference = bundles.index_ref
+def _retrieval(settings: Settings, bundles: Bundles) -> Retrieval:
+    """Open what finds candidates; it runs on the CPU, also where a GPU scores."""
+    reference, lanes = bundles.index_ref, cores_of(settings)
     if settings.qdrant.url is not None:
         return _qdrant(settings.qdrant, bundles.index, lanes)
     if bundles.index is None or reference is None:

@@ -190,8 +190,9 @@ class BatchSettings(Section):
     )
     lanes: Annotated[int, Field(ge=0)] = Field(
         0,
-        description="Threads that score, one core each. 0: as many as the process may use; on a "
-        "GPU, which they only feed, 2.",
+        description="Threads that score, one core each, and as many that embed queries and search "
+        "the index, on the CPU with any device. 0: as many as the process may use; on a GPU, which "
+        "they only feed, 2 that score.",
     )
 
 
@@ -397,12 +398,15 @@ class Settings(BaseSettings):
         return init_settings, env_settings, secrets, file
 
 
+def cores_of(settings: Settings) -> int:
+    """Return the threads for what the CPU does with any device: as set, or one for each core."""
+    return settings.batch.lanes or len(os.sched_getaffinity(0))
+
+
 def lanes_of(settings: Settings) -> int:
     """Return the number of scoring threads: as set, or the cores that this process may use.
 
     For a GPU two, so that one batch is copied there while another is computed.
     """
-    if settings.batch.lanes:
-        return settings.batch.lanes
-    cores = len(os.sched_getaffinity(0))
-    return min(cores, GPU_LANES) if settings.device in {"cuda", "tensorrt"} else cores
+    fed = not settings.batch.lanes and settings.device in {"cuda", "tensorrt"}
+    return min(cores_of(settings), GPU_LANES) if fed else cores_of(settings)
