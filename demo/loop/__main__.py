@@ -19,10 +19,12 @@ from demo.errors import DemoError
 from demo.loop.report import as_json, summary
 from demo.loop.round import Outcome, Round
 from demo.loop.setting import Setting, prepare
-from demo.loop.start import FRESH, described
+from demo.loop.start import FRESH, check_start, described
 from demo.loop.users import Blind, Knowing, Taste
 from demo.loop.world import World, open_world
 from demo.report import make_console
+from engine.errors import EngineError
+from export.errors import ExportError
 from training.errors import TrainingError
 from training.run_folder import write_json
 
@@ -49,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         outcomes = _play(parsed, make_console())
-    except (DemoError, TrainingError) as error:
+    except (DemoError, TrainingError, ExportError, EngineError) as error:
         sys.stderr.write(f"loop: {error}\n")
         return 1
     except KeyboardInterrupt:
@@ -133,6 +135,7 @@ def _small(parsed: argparse.Namespace) -> tuple[World, Setting]:
 
 
 def _real(parsed: argparse.Namespace) -> tuple[World, Setting]:
+    check_start(parsed.start)
     build = parsed.build_dir / f"{parsed.data.resolve().name}-{Path(parsed.start).name}"
     world = open_world(parsed.data, HELD_OUT_SHARE, parsed.questions, parsed.seed, build / "asked")
     setting = Setting(

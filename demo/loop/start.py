@@ -31,6 +31,14 @@ def described(base: str) -> str:
     return "the default reranker, with its fusion" if base == DEFAULT else base
 
 
+def check_start(base: str) -> None:
+    """Find the model without loading weights; raises CheckpointError, FinetuneError."""
+    if base == FRESH:
+        default_checkpoint(with_adapter=False)
+        return
+    starts.find_trainable(base, None)
+
+
 def write_start(base: str, folder: Path, index: Path, seed: int, *, fuse: bool) -> None:
     """Write the checkpoint, with a fusion for `index` beside it where one is to serve."""
     shutil.rmtree(folder, ignore_errors=True)

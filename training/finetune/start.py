@@ -9,7 +9,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from engine.bundles import sha256_of
 from engine.pairs import PairEncoder
-from export.checkpoint import Adapter, Checkpoint, default_checkpoint, open_adapter, open_checkpoint
+from export.checkpoint import (
+    Adapter,
+    Checkpoint,
+    default_checkpoint,
+    open_adapter,
+    open_checkpoint,
+    require_cross_encoder,
+)
 from export.merge import load_merged
 from export.pair_template import derive_template, load_tokenizer, prove_template, write_tokenizer
 from schemas.manifests import Source
@@ -58,11 +65,19 @@ def find(base: str, adapter: Path | None) -> tuple[Checkpoint, Adapter | None]:
     return checkpoint, found or own
 
 
-def load(base: str, adapter: Path | None, keep_layers: Sequence[int] | None = None) -> Start:
-    """Load what `find` finds; raises CheckpointError, FinetuneError."""
+def find_trainable(base: str, adapter: Path | None) -> tuple[Checkpoint, Adapter | None]:
+    """Find a checkpoint that can be trained; raises CheckpointError, FinetuneError."""
     checkpoint, found = find(base, adapter)
     if checkpoint.is_decoder:
         raise FinetuneError(f"{base} is a decoder: only sequence classifiers with one label train")
+    if found is None:
+        require_cross_encoder(checkpoint)
+    return checkpoint, found
+
+
+def load(base: str, adapter: Path | None, keep_layers: Sequence[int] | None = None) -> Start:
+    """Load what `find_trainable` finds; raises CheckpointError, FinetuneError."""
+    checkpoint, found = find_trainable(base, adapter)
     network = load_merged(checkpoint, found)
     if keep_layers is not None:
         cut_layers(network, keep_layers)
