@@ -101,7 +101,7 @@ class Round:
 
         `visited.json`, written last, says what it came from.
         """
-        note, wanted = self.folder / "visited.json", self._inputs(taste)
+        note, wanted = self.folder / "visited.json", self.inputs(taste)
         found = json.loads(note.read_bytes()) if self.go_on and note.is_file() else {}
         if found.get("inputs") == wanted:
             self._write_plan(None)
@@ -115,13 +115,17 @@ class Round:
         write_json(note, {"inputs": wanted, "lists": lists, "clicks": clicks})
         return lists, clicks
 
-    def _inputs(self, taste: Taste) -> dict[str, Any]:
+    def inputs(self, taste: Taste) -> dict[str, Any]:
         """Return what users' clicks depend on."""
-        setting = self.setting
+        setting, asked = self.setting, self.world.asked
+        judgements = self.world.collection.judgements
         return {
             "made": json.loads((setting.build / MADE).read_bytes()),
             "users": [repr(taste), setting.top_k, setting.shown, setting.sessions, setting.eta],
-            "questions": digest_of(self.world.asked),
+            "questions": digest_of(asked),
+            "judgements": digest_of(
+                {question_id: judgements[question_id] for question_id in asked}
+            ),
         }
 
     def _visit(self, taste: Taste, running: Services) -> tuple[int, int]:

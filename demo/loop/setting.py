@@ -10,11 +10,12 @@ from demo.bundles import Made
 from demo.loop.start import DEFAULT, write_start
 from demo.loop.world import World
 from engine.bundles import sha256_of
+from export.checkpoint import DEFAULT_ADAPTER
 from export.index import build_index
 from export.model_steps import Request, export_model
 from export.tools import tool_versions
 from schemas.manifests import Precision
-from training.run_folder import write_json
+from training.run_folder import digest_of_files, write_json
 
 MADE = "made.json"
 
@@ -78,9 +79,20 @@ def _made_from(setting: Setting, world: World) -> dict[str, Any]:
     corpora = (world.collection.corpus, world.held_out_of.corpus)
     return {
         **{name: fields[name] for name in names},
+        "folders": [_contents(one) for one in (setting.base, setting.embedder)],
         "corpora": [sha256_of(corpus) for corpus in corpora],
         "tools": tool_versions(),
     }
+
+
+def _contents(model: str | None) -> str | None:
+    """Return the digest of a folder's files: another model may have come into the same folder."""
+    if model is None:
+        return None
+    folder = DEFAULT_ADAPTER if model == DEFAULT else Path(model).expanduser()
+    if not folder.is_dir():
+        return None
+    return digest_of_files((file for file in folder.rglob("*") if file.is_file()), folder)
 
 
 def _export_start(setting: Setting, start: Path, model: Path, index: Path) -> None:
