@@ -23,6 +23,10 @@ CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
 
+# Part of the keys of scores from GPUs, so that old ones are not taken for new ones. Raise it
+# whenever the options below change what a score is, or `engine.stacks.FILL_MULTIPLE` does.
+GPU_SCORES = 2
+
 # A GPU is slow on few rows, so it gets all of a length that a worker's batch may hold.
 CUDA_SIZE = BatchSize(rows=256, tokens=16_384, powers_of_two=True)
 # TensorRT keeps memory for the largest batch that its engine was built for.

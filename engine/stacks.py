@@ -11,6 +11,7 @@ from engine.graph import Graph, Logits
 from engine.pairs import EncodedPair
 
 # Few enough lengths that a GPU meets them again, near enough that little is computed in vain.
+# Scores depend on it: raise `engine.providers.GPU_SCORES` with it.
 FILL_MULTIPLE = 16
 
 

@@ -10,13 +10,14 @@ import numpy as np
 import structlog
 
 from engine.bundles import Bundle, open_index, open_model
-from engine.devices import open_lanes
+from engine.devices import FIRST, open_lanes
 from engine.errors import BundleError
 from engine.fusion import fusion_for
 from engine.index import Retriever as IndexEngine
 from engine.lanes import Lanes
 from engine.pairs import PairEncoder
 from engine.passages import Passages
+from engine.providers import GPU_SCORES
 from engine.remote import default_cache, open_cached
 from schemas.events import IndexRef, ModelRef
 from schemas.manifests import Fusion, IndexManifest, ModelManifest
@@ -292,10 +293,13 @@ def _scorer(
 def _scored_by(settings: Settings, digest: str) -> str:
     """Return what stands for a model in keys of its scores.
 
-    Each device rounds in its own way, and passages score otherwise than the beginning alone.
+    Each device rounds in its own way, GPUs by the options that they are given, and passages score
+    otherwise than the beginning alone.
     """
     if settings.device != "cpu":
         digest += f":{settings.device}"
+    if settings.device in FIRST:
+        digest += f"-{GPU_SCORES}"
     if settings.passages.most > 1:
         digest += f":{settings.passages.most}/{settings.passages.overlap}"
     return digest

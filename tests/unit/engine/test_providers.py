@@ -14,7 +14,16 @@ from engine.devices import BucketedGraph, Device, batch_sizes, open_graph, open_
 from engine.errors import BundleError
 from engine.graph import OnnxGraph
 from engine.pairs import EncodedPair
-from engine.providers import CPU, CUDA, TENSORRT, Gpu, gpu_providers
+from engine.providers import (
+    CPU,
+    CUDA,
+    GPU_SCORES,
+    TENSORRT,
+    Gpu,
+    cuda_options,
+    gpu_providers,
+)
+from engine.stacks import FILL_MULTIPLE
 from schemas.manifests import Batches, BatchStep, ModelManifest
 from tests.unit.engine.tiny_encoder import LONGEST, WORDS, write_tiny_encoder
 
@@ -40,6 +49,33 @@ def test_cuda_computes_fp32_in_fp32_and_the_same_each_time(bundle: Bundle[ModelM
     assert (name, last) == (CUDA, CPU)
     assert options["use_tf32"] == "0"
     assert options["cudnn_conv_algo_search"] != "EXHAUSTIVE"
+
+
+def test_whoever_changes_what_a_gpu_scores_raises_the_version(
+    bundle: Bundle[ModelManifest], tmp_path: Path
+) -> None:
+    """Caches outlive workers, and their keys have `GPU_SCORES` in place of all of this."""
+    half = tensorrt(with_fields(bundle, precision="fp16"), tmp_path)
+    asked = {name: value for name, value in half.items() if "cache" not in name}
+    found = (cuda_options(), {n: v for n, v in asked.items() if "shapes" not in n}, FILL_MULTIPLE)
+    assert (GPU_SCORES, *found) == (
+        2,
+        {
+            "device_id": "0",
+            "arena_extend_strategy": "kSameAsRequested",
+            "cudnn_conv_algo_search": "HEURISTIC",
+            "do_copy_in_default_stream": "1",
+            "use_tf32": "0",
+            "enable_skip_layer_norm_strict_mode": "1",
+        },
+        {
+            "device_id": "0",
+            "trt_fp16_enable": "True",
+            "trt_int8_enable": "False",
+            "trt_layer_norm_fp32_fallback": "True",
+        },
+        16,
+    )
 
 
 @pytest.mark.parametrize(("precision", "half"), [("fp16", "True"), ("fp32", "False")])

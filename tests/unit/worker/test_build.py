@@ -1,4 +1,4 @@
-"""What the parts are put together with: threads by where they run."""
+"""What the parts are put together with: threads by where they run, keys by what scores."""
 
 import os
 from pathlib import Path
@@ -14,8 +14,8 @@ from schemas.manifests import ModelManifest
 from tests.fakes.store import FakeStore
 from tests.unit.tiny_retrieval import write_counting_model
 from worker import build
-from worker.build import Bundles, build_engine
-from worker.settings import BatchSettings, Settings
+from worker.build import Bundles, _scored_by, build_engine
+from worker.settings import BatchSettings, PassageSettings, Settings
 
 CORES = 8
 
@@ -64,3 +64,20 @@ def test_a_gpu_takes_no_threads_from_what_runs_on_the_cpu(
     settings = Settings(device=device, batch=BatchSettings(lanes=wanted))
     build_engine(settings, Bundles(model, like_index), FakeStore()).lanes.close()
     assert opened == {"model": scoring, "index": retrieving}
+
+
+@pytest.mark.parametrize(
+    ("device", "key"),
+    [
+        ("cpu", "sha256:1"),
+        ("openvino", "sha256:1:openvino"),
+        ("cuda", "sha256:1:cuda-2"),
+        ("tensorrt", "sha256:1:tensorrt-2"),
+    ],
+)
+def test_scores_of_gpus_have_keys_by_how_gpus_are_asked(device: Device, key: str) -> None:
+    """The first ones were computed with TF32 and at exact lengths: they are not taken for ours."""
+    settings = Settings(device=device)
+    assert _scored_by(settings, "sha256:1") == key
+    passages = settings.model_copy(update={"passages": PassageSettings(most=3, overlap=16)})
+    assert _scored_by(passages, "sha256:1") == f"{key}:3/16"
