@@ -22,14 +22,17 @@ from pydantic import ValidationError
 
 from engine.bundles import MANIFEST, MAX_MANIFEST_BYTES, Bundle
 from engine.errors import BundleError, RemoteError
-from engine.staging import remove_left_behind, staging
+from engine.staging import remove_left_behind, remove_unlocked, staging
 from schemas.manifests import BundledFile, IndexManifest, ModelManifest, digest_of
 
 Advance = Callable[[int], None]
 M = TypeVar("M", ModelManifest, IndexManifest)
 
 BLOCK_BYTES = 1024 * 1024
-_STAGING = ".fetch."
+_STAGING = ".download."
+# Earlier versions, which may share the cache, named theirs so and did not lock them.
+_UNLOCKED = ".fetch."
+_UNLOCKED_STILL_S = 24 * 3600.0
 ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 PACKAGES = {
     "s3": "kafka-reranker[s3]",
@@ -175,6 +178,7 @@ def open_cached(
     with _local_errors(cache):
         cache.mkdir(parents=True, exist_ok=True)
         remove_left_behind(cache, f"{_STAGING}*")
+        remove_unlocked(cache, f"{_UNLOCKED}*", _UNLOCKED_STILL_S)
         with staging(cache / f"{_STAGING}{secrets.token_hex(4)}") as place:
             fetch_files(remote, place / "new")
             _put(place, folder)

@@ -40,6 +40,20 @@ def remove_left_behind(parent: Path, pattern: str) -> None:
         os.close(lock)
 
 
+def remove_unlocked(parent: Path, pattern: str, still_s: float) -> None:
+    """Remove folders of versions that locked none, where nothing was written for so many seconds.
+
+    A lock says nothing of these: one that is at work has none either.
+    """
+    for folder in parent.glob(pattern):
+        try:
+            written = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+        except OSError:  # gone, or being written
+            continue
+        if time.time() - written > still_s:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def _lock(folder: Path) -> int:
     """Lock a folder until the descriptor is closed, or the process ends in whatever way."""
     descriptor = os.open(folder, os.O_RDONLY)

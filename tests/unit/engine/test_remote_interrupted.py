@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -84,10 +85,36 @@ def test_a_process_that_is_killed_while_it_downloads_leaves_no_bundle(tmp_path: 
         assert child.stdout.readline() == b"half\n"
         child.kill()
     (left,) = cache.iterdir()
-    assert left.name.startswith(".fetch.")
+    assert left.name.startswith(".download.")
     os.utime(left, (0, 0))
 
     bundle = open_cached(source, cache, open_model, "model")
 
     assert [path.name for path in cache.iterdir()] == [bundle.path.name] == [digest]
     assert bundle.file("model.onnx").read_text() == "weights"
+
+
+HOUR_S, DAYS_S = 3600, 2 * 24 * 3600
+
+
+@pytest.mark.parametrize(("written_ago_s", "stays"), [(HOUR_S, True), (DAYS_S, False)])
+def test_a_download_of_an_earlier_version_is_let_be_while_it_may_be_alive(
+    address: str,  # noqa: F811
+    tmp_path: Path,
+    written_ago_s: int,
+    stays: bool,
+) -> None:
+    """Those lock nothing, and while one file is written the folders' own times are old."""
+    cache = tmp_path / "cache"
+    theirs = cache / ".fetch.0123abcd"
+    (theirs / "new").mkdir(parents=True)
+    file = theirs / "new" / "model.onnx"
+    file.write_text("half")
+    for path, ago_s in ((file, written_ago_s), (theirs / "new", DAYS_S), (theirs, DAYS_S)):
+        os.utime(path, (time.time() - ago_s,) * 2)
+
+    bundle = open_cached(address, cache, open_model, "model")
+
+    assert {path.name for path in cache.iterdir()} == {bundle.path.name} | (
+        {theirs.name} if stays else set()
+    )
