@@ -6,6 +6,7 @@ ExportError
 ├── CalibrationError       the calibration pairs are unusable
 ├── TargetExistsError           the output folder is there already
 └── VerificationError     the graph that was made does not compute what it should
+    ├── FillingError        a sequence that is filled up behind its mask scores otherwise
     └── GateError           the quantized model ranks worse than it may (in `gate.py`)
 """
 
@@ -34,3 +35,7 @@ class TargetExistsError(ExportError):
 
 class VerificationError(ExportError):
     """The exported graph differs too much from what it was made from."""
+
+
+class FillingError(VerificationError):
+    """Filling sequences up changes their logits: the graph must have exact lengths."""

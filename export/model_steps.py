@@ -1,5 +1,6 @@
 """The way from a checkpoint to a model bundle, step by step."""
 
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from export.checkpoint import (
     open_adapter,
     open_checkpoint,
 )
+from export.errors import FillingError
 from export.evaluation_set import EvaluationSet, load_calibration, load_evaluation_set
 from export.fusion import read_fusion
 from export.gate import Attempt
@@ -175,15 +177,26 @@ class _Maker:
     def make(self, precision: Precision, data: EvaluationSet | None) -> Made:
         """Return the first graph that passes, or with `force` the first of all.
 
-        `data` None makes fp32. Raises VerificationError, GateError.
+        `data` None makes fp32. Raises VerificationError, GateError. An fp16 graph that can't do
+        with sequences filled up behind a mask is made without one.
         """
+        if precision == "fp16":
+            try:
+                return self._make(precision, data, mask=True)
+            except FillingError as error:
+                sys.stderr.write(
+                    f"{error}: exporting without a mask, so GPUs get batches of exact lengths\n"
+                )
+        return self._make(precision, data, mask=False)
+
+    def _make(self, precision: Precision, data: EvaluationSet | None, *, mask: bool) -> Made:
         compared = encode_pairs(self.encoder, self.pairs.judge)
         family, network = self.loaded.family, self.loaded.network
         with progress("Writing the fp32 graph and checking it against the model"):
             # GPUs know the standard operators best; they decide what runs in fp16. And they are
             # slow on many lengths, so they get a mask.
             half = precision == "fp16"
-            fp32 = family.plain_graph(network, mask=True) if half else family.graph(network)
+            fp32 = family.plain_graph(network, mask=mask) if half else family.graph(network)
             graph = self._bench(fp32).open(fp32.model)
             made = Made(
                 fp32.model,

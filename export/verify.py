@@ -9,7 +9,7 @@ from engine.graph import OnnxGraph
 from engine.pairs import EncodedPair
 from engine.stacks import Filled
 from export.adapters import Network
-from export.errors import VerificationError
+from export.errors import FillingError, VerificationError
 from export.scoring import stack
 
 # Between PyTorch and the fp32 graph; what differs is only the order of sums.
@@ -58,8 +58,8 @@ def check_batches(graph: OnnxGraph, pairs: Sequence[EncodedPair]) -> int:
 def check_filled(graph: OnnxGraph, pairs: Sequence[EncodedPair], token: int, longest: int) -> float:
     """Return the largest difference of a logit to that of the same sequence filled up.
 
-    Raises VerificationError where it is too large, or where a filled sequence scores otherwise
-    alone than among others.
+    Raises FillingError where it is too large, or where a filled sequence scores otherwise alone
+    than among others.
     """
     filled = Filled(graph, token, longest)
     by_length: dict[int, list[EncodedPair]] = {}
@@ -71,10 +71,10 @@ def check_filled(graph: OnnxGraph, pairs: Sequence[EncodedPair], token: int, lon
         together = filled.logits(some)
         for pair, logit in zip(some, together, strict=True):
             if filled.logits([pair])[0] != logit:
-                raise VerificationError("a pair that is filled up scores otherwise in a batch")
+                raise FillingError("a pair that is filled up scores otherwise in a batch")
             worst = max(worst, abs(float(graph(*stack([pair]))[0] - logit)))
     if not worst <= MAX_FILLED_DIFFERENCE:
-        raise VerificationError(f"filling sequences up changes logits by {worst:.2g}")
+        raise FillingError(f"filling sequences up changes logits by {worst:.2g}")
     return worst
 
 

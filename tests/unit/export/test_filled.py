@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from engine.pairs import EncodedPair
-from export.errors import VerificationError
+from export.errors import FillingError
 from export.fp32 import simplified
 from export.verify import check_filled
 from tests.fakes.graph import logit_of
@@ -45,17 +45,17 @@ def test_a_graph_that_heeds_its_mask_passes() -> None:
 
 
 def test_one_that_reads_what_is_behind_is_noticed() -> None:
-    with pytest.raises(VerificationError, match="changes logits by 1"):
+    with pytest.raises(FillingError, match="changes logits by 1"):
         check(reads_padding)
 
 
 def test_one_whose_rows_look_at_one_another_is_noticed() -> None:
-    with pytest.raises(VerificationError, match="otherwise in a batch"):
+    with pytest.raises(FillingError, match="otherwise in a batch"):
         check(looks_at_neighbours)
 
 
 def test_one_that_gives_no_numbers_is_noticed() -> None:
-    with pytest.raises(VerificationError):
+    with pytest.raises(FillingError):
         check(lambda ids, *_: np.full(len(ids), np.nan, dtype=np.float32))
 
 
