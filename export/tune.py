@@ -24,7 +24,7 @@ from engine.devices import Device, default_size, open_graph
 from engine.graph import runtime_versions
 from engine.pairs import PairEncoder
 from export.errors import ExportError, VerificationError
-from export.seal import place, staging_beside
+from export.seal import check_target, place, staging_beside
 from export.tune_grid import Choice, Grid, choose
 from schemas.manifests import ModelManifest, canonical_json, digest_of
 
@@ -78,11 +78,14 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.max_tokens is not None and arguments.max_tokens < 1:
         raise ExportError("--max-tokens must be at least 1")
     bundle = open_model(arguments.model_bundle)
+    out: Path | None = arguments.out
+    if out is not None and not arguments.dry_run and not _is_at(bundle, out):
+        check_target(out, force=arguments.force)  # said before the minutes of measuring
     choices = measure(bundle, arguments.device, arguments.rounds, arguments.max_tokens)
     raw = tuned(bundle, arguments.device, choices)
     digest = bundle.digest
     if not arguments.dry_run:
-        digest = write(bundle, raw, arguments.out, force=arguments.force)
+        digest = write(bundle, raw, out, force=arguments.force)
     if arguments.json:
         sys.stdout.write(json.dumps(_report(bundle, choices, digest), indent=2) + "\n")
     else:
@@ -157,7 +160,7 @@ def write(bundle: Bundle[ModelManifest], raw: Any, out: Path | None, *, force: b
     """Write the manifest, at `out` with the other files; return the digest. Raises ExportError."""
     ModelManifest.model_validate(raw)
     text = canonical_json(raw) + b"\n"
-    if out is None or out.resolve() == bundle.path.resolve():
+    if out is None or _is_at(bundle, out):
         if digest_of(raw) != bundle.digest:
             _replace(bundle.path / MANIFEST, text)
         return open_model(bundle.path).digest
@@ -168,6 +171,10 @@ def write(bundle: Bundle[ModelManifest], raw: Any, out: Path | None, *, force: b
         (staging / MANIFEST).write_bytes(text)
         place(staging, out)
     return open_model(out).digest
+
+
+def _is_at(bundle: Bundle[ModelManifest], out: Path) -> bool:
+    return out.resolve() == bundle.path.resolve()
 
 
 def _replace(file: Path, text: bytes) -> None:

@@ -151,6 +151,29 @@ def test_with_out_the_first_bundle_stays(
     assert run("--model-bundle", bundle, "--out", out, "--force") == 0
 
 
+def test_an_out_that_is_there_is_said_before_anything_is_measured(
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = shutil.copytree(bundle, tmp_path / "tuned")
+    measured: list[object] = []
+
+    def measure(*_: object) -> list[Choice]:
+        measured.append(None)
+        return choices(LARGER, LARGER, LARGER, LARGER)
+
+    monkeypatch.setattr(tune, "measure", measure)
+    assert run("--model-bundle", bundle, "--out", out) == 1
+    assert f"{out} exists already: add --force" in capsys.readouterr().err
+    assert measured == []
+    assert run("--model-bundle", bundle, "--out", out, "--dry-run") == 0
+    assert run("--model-bundle", bundle, "--out", bundle) == 0
+    assert run("--model-bundle", bundle, "--out", out, "--force") == 0
+    assert len(measured) == 3
+
+
 def test_dry_run_writes_nothing(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
