@@ -124,8 +124,17 @@ TARGETS: Sequence[Target] = (
         3,
         most=True,
     ),
+    # Two cores are free for the engine alone only: a whole worker shares them with the broker.
     Target(
-        "two lanes : one",
+        "two lanes : one, the engine",
+        "bench",
+        "engine_ratios",
+        {"texts": "natural", "ratio": "two lanes : one, int8"},
+        "by the clock",
+        1.8,
+    ),
+    Target(
+        "two lanes : one, the worker, with broker and application on the same cores",
         "scale",
         "fleet_ratios",
         {"ratio": "two lanes : one"},

@@ -72,9 +72,10 @@ def test_targets_are_met_or_not_by_the_median() -> None:
         runs = {"bench": run_with("worker", what=what, value=value)}
         assert verdict(runs, what) == (value, met)
     ratio = "two lanes : one"
+    worker = f"{ratio}, the worker, with broker and application on the same cores"
     for value, met in (("1.80 (1.50-1.90)", "yes"), ("1.79 (1.70-1.90)", "no")):
         run = {"tables": {"fleet_ratios": [{"ratio": ratio, "within a round": value}]}}
-        assert verdict({"scale": run}, ratio) == (value, met)
+        assert verdict({"scale": run}, worker) == (value, met)
 
 
 def test_every_place_of_the_page_is_one_of_the_targets_or_of_a_command() -> None:
