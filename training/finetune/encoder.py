@@ -8,7 +8,6 @@ import torch
 from sentence_transformers import CrossEncoder
 from torch import Tensor
 
-from engine.errors import QueryTooLongError
 from engine.pairs import EncodedPair, PairEncoder
 
 Pair = tuple[str, str]
@@ -61,15 +60,6 @@ def encode(encoder: PairEncoder, pairs: Sequence[Pair]) -> list[EncodedPair]:
     """Return the pairs as the engine builds them, in order; a query is tokenised once."""
     queries = {query: encoder.encode_query(query) for query, _ in pairs}
     return [encoder.encode(queries[query], [document])[0] for query, document in pairs]
-
-
-def fits(encoder: PairEncoder, query: str) -> bool:
-    """Whether the query leaves room for a document."""
-    try:
-        encoder.encode_query(query)
-    except QueryTooLongError:
-        return False
-    return True
 
 
 def pad(pairs: Sequence[EncodedPair], pad_token_id: int, token_types: bool) -> dict[str, Tensor]:

@@ -6,7 +6,6 @@ from pathlib import Path
 from engine.pairs import PairEncoder
 from training.console import console
 from training.finetune.draws import worth_training
-from training.finetune.encoder import fits
 from training.finetune.errors import LabelsError
 from training.finetune.labels import LabelledQuery, read_labels
 
@@ -27,9 +26,9 @@ def find_lessons(labels: Path, encoder: PairEncoder) -> Lessons:
             f"{labels} has no document with a label above 0 in the split train: there is nothing "
             "to learn; collect more clicks or judgements"
         )
-    train = [query for query in worth_training(splits["train"]) if fits(encoder, query.query)]
+    train = [query for query in worth_training(splits["train"]) if encoder.fits(query.query)]
     known = [query.known() for query in splits["dev"]]
-    dev = [query for query in known if query.teaches and fits(encoder, query.query)]
+    dev = [query for query in known if query.teaches and encoder.fits(query.query)]
     if not train:
         raise LabelsError(
             f"{labels}: in no query of the split train is one document better than another: there "

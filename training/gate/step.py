@@ -22,7 +22,6 @@ from export.errors import VerificationError
 from export.index import processors
 from export.reranking import rerank
 from schemas.manifests import ModelManifest
-from training.finetune.encoder import fits
 from training.finetune.errors import FinetuneError
 from training.finetune.labels import LabelledQuery, read_labels
 from training.finetune.step import LABELS, MODEL
@@ -205,7 +204,7 @@ def _measure(
         (held_out.queries[query_id], hit.text)
         for query_id, hits in held_out.candidates.items()
         for hit in hits
-        if all(fits(scorer.encoder, held_out.queries[query_id]) for scorer in scorers)
+        if all(scorer.encoder.fits(held_out.queries[query_id]) for scorer in scorers)
     ][: plan.speed_pairs]
     with progress("Timing both models"):
         speed = compare_speed(*scorers, pairs)
