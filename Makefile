@@ -46,7 +46,7 @@ format: install  ## format and fix what can be fixed
 
 lock: install  ## renew requirements.lock from pyproject.toml
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
-	  --no-annotate --extra dev --extra s3 --extra gs pyproject.toml -o requirements.lock
+	  --no-annotate --extra dev --extra s3 --extra gs --extra deepspeed pyproject.toml -o requirements.lock
 
 loop: install  ## simulated users teach the reranker by clicking, blind ones can't; DATA=BEIR_DIR START=MODEL
 	$(BIN)/python -m demo.loop $(if $(DATA),--data $(DATA)) $(if $(START),--start $(START))
