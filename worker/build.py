@@ -40,8 +40,9 @@ from worker.reranker import Reranker, SmallModel
 from worker.routing import Routing
 from worker.routing_build import build_routing, open_cascade
 from worker.scoring import PairScorer
-from worker.settings import QdrantSettings, Settings, cores_of, lanes_of
+from worker.settings import QdrantSettings, Settings
 from worker.store import Store, open_store
+from worker.threads import cores_of, lanes_of
 from worker.watchdog import Watchdog
 
 M = TypeVar("M", ModelManifest, IndexManifest)

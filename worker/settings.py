@@ -21,7 +21,6 @@ from pydantic_settings import (
 SETTINGS_FILE_VARIABLE = "RERANKER_SETTINGS_FILE"
 SECRETS_DIR_VARIABLE = "RERANKER_SECRETS_DIR"
 MAX_SECRETS_BYTES = 1024 * 1024
-GPU_LANES = 2
 
 Milliseconds = Annotated[int, Field(ge=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -396,17 +395,3 @@ class Settings(BaseSettings):
             file_secret_settings, secrets_dir=folder, secrets_dir_max_size=MAX_SECRETS_BYTES
         )
         return init_settings, env_settings, secrets, file
-
-
-def cores_of(settings: Settings) -> int:
-    """Return the threads for what the CPU does with any device: as set, or one for each core."""
-    return settings.batch.lanes or len(os.sched_getaffinity(0))
-
-
-def lanes_of(settings: Settings) -> int:
-    """Return the number of scoring threads: as set, or the cores that this process may use.
-
-    For a GPU two, so that one batch is copied there while another is computed.
-    """
-    fed = not settings.batch.lanes and settings.device in {"cuda", "tensorrt"}
-    return min(cores_of(settings), GPU_LANES) if fed else cores_of(settings)

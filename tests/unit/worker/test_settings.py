@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from worker.errors import EXIT_CONFIG, StartError
 from worker.flags import read_settings
-from worker.settings import KafkaSettings, Settings, lanes_of
+from worker.settings import KafkaSettings, Settings
 
 SECRET = "correct-horse-battery-staple"
 
@@ -224,14 +224,3 @@ def test_half_a_credential_is_refused(
         if value is not None:
             monkeypatch.setenv(name, value)
     assert said in refusal()
-
-
-def test_lanes_are_the_cores_of_this_process_unless_set() -> None:
-    assert lanes_of(read()) == len(os.sched_getaffinity(0))
-    assert lanes_of(read("--batch.lanes", "3")) == 3
-
-
-@pytest.mark.parametrize("device", ["cuda", "tensorrt"])
-def test_a_gpu_is_fed_by_two_lanes_unless_set(device: str) -> None:
-    assert lanes_of(read("--device", device)) == min(2, len(os.sched_getaffinity(0)))
-    assert lanes_of(read("--device", device, "--batch.lanes", "5")) == 5
