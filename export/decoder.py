@@ -51,7 +51,7 @@ class YesNoReranker:
 
     def __call__(self, input_ids: torch.Tensor) -> SimpleNamespace:
         """Return `logits`, float32 [batch, 1]; all sequences have one length."""
-        last = self.decoder(input_ids=input_ids).logits[:, -1]
+        last = self.decoder(input_ids=input_ids, logits_to_keep=1).logits[:, -1]
         return SimpleNamespace(logits=last[:, [self.yes]] - last[:, [self.no]])
 
 
@@ -61,7 +61,7 @@ def reranker_of(decoder: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) ->
     if missing := [word for word in _NEEDED if word not in vocabulary]:
         raise CheckpointError(
             f"the tokenizer has no {', '.join(missing)}: of decoders only Qwen3-Reranker and "
-            "models with its chat template can be exported"
+            "models with its chat template are taken"
         )
     return YesNoReranker(decoder, vocabulary["yes"], vocabulary["no"])
 
@@ -105,7 +105,10 @@ def chat_template(
     room = max_tokens - len(prefix) - len(infix) - len(suffix)
     query = room - max(1, room // _SHARE)
     if query < 1:
-        raise CheckpointError(f"--max-tokens {max_tokens}: the chat template leaves no room")
+        raise CheckpointError(
+            f"--max-tokens {max_tokens}: the chat template leaves no room, it takes "
+            f"{max_tokens - room} tokens itself"
+        )
     return PairTemplate(
         prefix=prefix,
         infix=infix,

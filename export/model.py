@@ -57,7 +57,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
         help="judged queries by which the bundle is let through; default: a small built-in set",
     )
     parser.add_argument(
-        "--instruction", metavar="TEXT", help="what a decoder judges by (Qwen3-Reranker)"
+        "--instruction",
+        metavar="TEXT",
+        help="what a decoder judges by (Qwen3-Reranker); default: what `training` kept beside it, "
+        "or that of its model card",
     )
     parser.add_argument("--replace", action="store_true", help="replace the bundle at --out")
     parser.add_argument(

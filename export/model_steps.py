@@ -30,6 +30,7 @@ from export.evaluation_set import EvaluationSet, load_calibration, load_evaluati
 from export.fusion import read_fusion
 from export.gate import Attempt
 from export.graph_writer import save
+from export.instruction import instruction_for
 from export.merge import load_merged
 from export.pair_template import load_tokenizer, write_tokenizer
 from export.quantize.babble import babble
@@ -141,7 +142,7 @@ def _read_pairs(request: Request) -> tuple[EvaluationSet | None, CalibrationPair
 
 def _load(request: Request) -> Loaded:
     checkpoint, adapter = _open(request)
-    family = family_of(checkpoint, request.instruction)
+    family = family_of(checkpoint, instruction_for(request.instruction, checkpoint, adapter))
     tokenizer = load_tokenizer(checkpoint)
     with progress("Loading the weights"):
         network = family.network(load_merged(checkpoint, adapter), tokenizer)

@@ -37,11 +37,17 @@ class TrainPlan(_Section):
     seed: int = 13
     base: str = Field(
         default=DEFAULT_MODEL,
-        description="Folder or Hugging Face id of a cross-encoder with one label, or `default` for "
-        "the reranker that comes with this package.",
+        description="Folder or Hugging Face id of a cross-encoder or a Qwen3-Reranker, or "
+        "`default` for the reranker that comes with this package.",
     )
     adapter: Path | None = Field(
         default=None, description="A LoRA adapter that is merged into `base` before training."
+    )
+    instruction: str | None = Field(
+        default=None,
+        min_length=1,
+        description="What a decoder (Qwen3-Reranker) judges by, as base and as teacher; unsaid, "
+        "what it was trained with, or that of its model card.",
     )
     keep_layers: list[int] | None = Field(
         default=None,
@@ -59,7 +65,11 @@ class TrainPlan(_Section):
     )
     documents_per_query: int = Field(default=8, ge=2, description="Drawn anew in each epoch.")
     queries_per_batch: PositiveInt = 8
-    max_tokens: int = Field(default=128, ge=16, description="Of a pair, in training and serving.")
+    max_tokens: int = Field(
+        default=128,
+        ge=16,
+        description="Of a pair, in training and serving; with a decoder's chat template in it.",
+    )
     epochs: PositiveInt = 4
     max_steps: PositiveInt | None = Field(default=None, description="Ends training earlier.")
     learning_rate: float = Field(default=5e-4, gt=0.0, description="A tenth of it for `full`.")

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from export.checkpoint import ADAPTER_WEIGHTS, open_adapter
 from export.fusion import FUSION_FILE
+from export.instruction import write_instruction
 from export.merge import load_merged
 from schemas.manifests import Fusion
 from training.finetune import start as starts
@@ -23,14 +24,14 @@ HISTORY = "history.json"
 
 
 def lora_config(plan: TrainPlan, start: starts.Start) -> LoraConfig:
-    """Return the adapter's shape; the head is trained whole."""
+    """Return the adapter's shape; a classifier's head is trained whole. Raises FinetuneError."""
     return LoraConfig(
-        task_type="SEQ_CLS",
+        task_type="CAUSAL_LM" if start.checkpoint.is_decoder else "SEQ_CLS",
         r=plan.lora.rank,
         lora_alpha=plan.lora.alpha,
         lora_dropout=plan.lora.dropout,
         target_modules=starts.targets(start, plan.lora.target_modules),
-        modules_to_save=starts.heads(start.network),
+        modules_to_save=starts.heads(start) or None,
     )
 
 
@@ -59,11 +60,11 @@ def finish(made: Finished, work: Path, final: Path, inputs: dict[str, str]) -> N
     else:
         assert made.model.transformers_model is not None, "the encoder was opened"
         made.model.transformers_model.save_pretrained(out)
-    made.start.tokenizer.save_pretrained(out)
+    starts.write_beside_weights(made.start, out)
     write_json(out / HISTORY, made.history)
     if made.fusion is not None:
         write_json(out / FUSION_FILE, made.fusion.model_dump(mode="json"))
-    made.summary["model"] = starts.digest_of_weights(out)
+    made.summary["model"] = starts.find(str(out), None)[0].source.digest
     write_done(out, inputs, made.summary)
     sync(out)
     shutil.rmtree(final, ignore_errors=True)
@@ -88,3 +89,5 @@ def _save_adapter(
     config.base_model_name_or_path = start.base.name
     config.inference_mode = True
     config.save_pretrained(str(out))
+    if start.instruction is not None:
+        write_instruction(out, start.instruction)

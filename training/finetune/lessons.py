@@ -1,5 +1,6 @@
 """Which of the labels can be learnt from."""
 
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,16 @@ class Lessons:
 
     train: list[LabelledQuery]
     dev: list[LabelledQuery]
+
+    def scored_by(self, teacher: Container[str]) -> "Lessons":
+        """Return it with the queries that a teacher has scores for; raises LabelsError if none."""
+        train = [query for query in self.train if query.query_id in teacher]
+        if not train:
+            raise LabelsError("every query is too long for the teacher: raise train.max_tokens")
+        if len(train) < len(self.train):
+            left_out = len(self.train) - len(train)
+            console.print(f"{left_out:,} queries left out that are too long for the teacher")
+        return Lessons(train, self.dev)
 
 
 def find_lessons(labels: Path, encoder: PairEncoder) -> Lessons:

@@ -23,13 +23,14 @@ from transformers.utils import logging as transformers_logging
 from engine.bundles import open_index, sha256_of
 from engine.pairs import PairEncoder
 from export.bars import Advance, progress
+from export.instruction import instruction_for
 from schemas.manifests import IndexManifest, canonical_json
 from training.console import console
 from training.finetune import start as starts
 from training.finetune.collate import DrawCollator, Scores
 from training.finetune.draws import Draws
 from training.finetune.encoder import EngineCrossEncoder
-from training.finetune.errors import DiskFullError, LabelsError, is_disk_full
+from training.finetune.errors import DiskFullError, FinetuneError, LabelsError, is_disk_full
 from training.finetune.finish import BASE, Finished, finish, lora_config
 from training.finetune.fused import learn_fusion
 from training.finetune.lessons import Lessons, find_lessons
@@ -96,7 +97,11 @@ class _Setup:
         set_seed(self.plan.seed)
         model: EngineCrossEncoder = EngineCrossEncoder.open(self.work / BASE, self.encoder)
         if self.plan.method == "lora":
-            model.add_adapter(lora_config(self.plan, self.start))
+            try:
+                model.add_adapter(lora_config(self.plan, self.start))
+            except ValueError as error:
+                reason = str(error).splitlines()[0]
+                raise FinetuneError(f"train.lora.target_modules: {reason}") from None
         return model
 
     def trainer(self, advance: Advance) -> Trainer:
@@ -143,7 +148,13 @@ def _inputs(plan: TrainPlan, labels: Path) -> dict[str, str]:
     """Return what the result depends on, by digest; raises LabelsError, CheckpointError."""
     if not labels.is_file():
         raise LabelsError(f"{labels} is missing: run `python -m training label` first")
-    checkpoint, adapter = starts.find(plan.base, plan.adapter)
+    checkpoint, adapter = starts.find_trainable(plan.base, plan.adapter)
+    teacher = starts.find(plan.teacher, None)[0] if plan.teacher else None
+    decoders = [each.is_decoder for each in (checkpoint, teacher) if each]
+    if plan.instruction and not any(decoders):
+        raise FinetuneError(
+            f"train.instruction: {plan.base} is no decoder and reads no instruction: leave it out"
+        )
     found = {
         "labels": sha256_of(labels),
         "plan": digest_of(plan),
@@ -151,8 +162,12 @@ def _inputs(plan: TrainPlan, labels: Path) -> dict[str, str]:
     }
     if adapter:
         found["adapter"] = adapter.source.digest
-    if plan.teacher and plan.teacher != DEFAULT_MODEL:
-        found["teacher"] = starts.find(plan.teacher, None)[0].source.digest
+    if teacher and plan.teacher != DEFAULT_MODEL:
+        found["teacher"] = teacher.source.digest
+    for name, one in (("base", checkpoint), ("teacher", teacher)):
+        if one and one.is_decoder:
+            kept = instruction_for(plan.instruction, one, adapter if name == "base" else None)
+            found[f"instruction of {name}"] = str(kept)
     return found
 
 
@@ -206,11 +221,14 @@ def _train(
 
 def _set_up(plan: TrainPlan, labels: Path, work: Path) -> _Setup:
     with progress("Loading the base"):
-        start = starts.load(plan.base, plan.adapter, plan.keep_layers)
+        start = starts.load(plan.base, plan.adapter, plan.keep_layers, plan.instruction)
         encoder = starts.pair_encoder(start, plan.max_tokens, work / "tokenizer.json")
         starts.write(start, work / BASE)
     lessons = find_lessons(labels, encoder)
-    teacher = teach(plan, lessons.train, work) if plan.loss in DISTILLATIONS else None
+    teacher = None
+    if plan.loss in DISTILLATIONS:
+        teacher = teach(plan, lessons.train, work, start)
+        lessons = lessons.scored_by(teacher)
     setup = _Setup(plan, start, encoder, lessons, work, teacher)
     setup.look_before()
     checkpoint = last_whole_checkpoint(work)

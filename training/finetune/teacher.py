@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from export.adapters import family_of
 from export.bars import progress
 from training.finetune import start as starts
 from training.finetune.collate import Scores
@@ -14,20 +15,36 @@ from training.plan_model import TrainPlan
 from training.run_folder import write_json
 
 
-def teach(plan: TrainPlan, queries: Sequence[LabelledQuery], work: Path) -> Scores:
-    """Return the teacher's logits of all training pairs; kept in `work` for a run that goes on."""
+def teach(
+    plan: TrainPlan, queries: Sequence[LabelledQuery], work: Path, student: starts.Start
+) -> Scores:
+    """Return the teacher's logits of all training pairs; kept in `work` for a run that goes on.
+
+    Queries that are too long for the teacher are left out.
+    """
     file = work / "teacher.json"
     if not file.is_file():
         assert plan.teacher is not None, "the plan was checked"
-        teacher = starts.load(plan.teacher, None)
+        teacher = starts.load(plan.teacher, None, instruction=plan.instruction)
         folder = work / "teacher"
         starts.write(teacher, folder)
-        encoder = starts.pair_encoder(teacher, plan.max_tokens, folder / "engine.json")
-        scores = _score(EngineCrossEncoder.open(folder, encoder), queries)
+        tokens = plan.max_tokens + _more_tokens(teacher, student)
+        encoder = starts.pair_encoder(teacher, tokens, folder / "engine.json")
+        readable = [query for query in queries if encoder.fits(query.query)]
+        scores = _score(EngineCrossEncoder.open(folder, encoder), readable)
         shutil.rmtree(folder)
         write_json(file, scores)
     found: Scores = json.loads(file.read_text(encoding="utf-8"))
     return found
+
+
+def _more_tokens(teacher: starts.Start, student: starts.Start) -> int:
+    """Return what a chat template takes, where the student has none: both read as much of texts."""
+    if student.checkpoint.is_decoder or not teacher.checkpoint.is_decoder:
+        return 0
+    family = family_of(teacher.checkpoint, teacher.instruction)
+    template = family.template(teacher.tokenizer, teacher.checkpoint, None)
+    return len(template.prefix) + len(template.infix) + len(template.suffix)
 
 
 def _score(model: EngineCrossEncoder, queries: Sequence[LabelledQuery]) -> Scores:

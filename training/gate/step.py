@@ -18,6 +18,7 @@ from engine.bundles import Bundle, sha256_of
 from engine.fusion import fusion_for
 from engine.score import Scorer
 from export.bars import progress
+from export.checkpoint import open_checkpoint
 from export.errors import VerificationError
 from export.index import processors
 from export.reranking import rerank
@@ -119,7 +120,7 @@ def _inputs(ground: Ground, labels: Path) -> dict[str, str]:
     serving = Registry(ground.registry).current() if current is None else str(current)
     found = {
         "labels": sha256_of(labels),
-        "model": sha256_of(ground.run / MODEL / "model.safetensors"),
+        "model": open_checkpoint(str(ground.run / MODEL)).source.digest,
         "plan": digest_of([ground.plan.model_dump(mode="json"), ground.max_tokens, ground.name]),
         "current": serving or "default",
     }

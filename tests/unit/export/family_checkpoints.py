@@ -45,10 +45,13 @@ ROBERTA = {"roberta", "xlm-roberta", "camembert"}
 UNIGRAM = {"xlm-roberta", "camembert", "deberta-v2"}
 
 
-def write_family(folder: Path, family: str, sizes: Mapping[str, Any] | None = None) -> Path:
+def write_family(
+    folder: Path, family: str, sizes: Mapping[str, Any] | None = None, texts: Sequence[str] = ()
+) -> Path:
     """Write a small random model of the family's real classes, with a tokenizer of its kind.
 
-    `sizes` are fields of its configuration, in place of the small ones.
+    `sizes` are fields of its configuration, in place of the small ones; the tokenizer learns
+    `texts` too.
     """
     import torch
     from transformers import (
@@ -59,7 +62,7 @@ def write_family(folder: Path, family: str, sizes: Mapping[str, Any] | None = No
     )
 
     set_seed(7)
-    tokenizer = train_tokenizer(family)
+    tokenizer = train_tokenizer(family, texts)
     config = AutoConfig.for_model(family, **{**_sizes(family, tokenizer), **(sizes or {})})
     kind: Any = AutoModelForCausalLM if family == "qwen3" else AutoModelForSequenceClassification
     network = kind.from_config(config)
@@ -121,15 +124,15 @@ def _sizes(family: str, tokenizer: Any) -> dict[str, Any]:
     return sizes | own[family]
 
 
-def train_tokenizer(family: str) -> Any:
-    """Make WordPiece, Unigram or byte-level BPE of the texts, as the family's tokenizer is.
+def train_tokenizer(family: str, more: Sequence[str] = ()) -> Any:
+    """Make WordPiece, Unigram or byte-level BPE of texts, as the family's tokenizer is.
 
     It is the same in each process.
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
-    corpus = [*TEXTS, *QUERIES] * 3
+    corpus = [*TEXTS, *QUERIES, *more] * 3
     specials, start, end, pad = _specials(family)
     if family in {"bert", "electra"}:
         tokenizer = word_pieces(specials, corpus)
@@ -147,7 +150,7 @@ def train_tokenizer(family: str) -> Any:
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = _byte_level(family)
         trainer = trainers.BpeTrainer(
-            vocab_size=500,
+            vocab_size=900 if more else 500,
             special_tokens=specials,
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         )
