@@ -105,6 +105,7 @@ class Loop:
         self._beginner = ThreadPoolExecutor(1, thread_name_prefix="begin")
         self._stop = threading.Event()
         self._must_rewind = False
+        self._commit_first = False
         self._failures = 0
         self._resume_at_s = 0.0
         self._show_lag_at_s = 0.0
@@ -149,8 +150,8 @@ class Loop:
         # Noted first: a broker that refuses is no reason to restart this process.
         parts.health.polled()
         parts.metrics.polled.set(parts.clock.now())
-        if self._in_work:
-            self._in_work[0].wait(self._busy_wait_s())
+        if self._commits_first():
+            return
         polled = parts.broker.poll(self._max_events, self._poll_timeout_s())
         if polled.moved:
             parts.metrics.moves.inc()
@@ -163,6 +164,19 @@ class Loop:
         parts.intake.add(polled.records, polled.lease)
         parts.metrics.waiting.set(len(parts.intake))
         self._show_lag()
+
+    def _commits_first(self) -> bool:
+        """Wait for the first batch in work; whether to commit it before the next poll.
+
+        Its users wait for it, and a poll takes milliseconds. Never twice running: members poll.
+        """
+        if self._in_work:
+            self._in_work[0].wait(self._busy_wait_s())
+        self._commit_first = not self._commit_first and self._first_is_done()
+        return self._commit_first
+
+    def _first_is_done(self) -> bool:
+        return bool(self._in_work) and self._in_work[0].done
 
     def _show_lag(self) -> None:
         now_s = self._parts.clock.monotonic()
@@ -178,7 +192,7 @@ class Loop:
         return min([BUSY_WAIT_S, *late_in_s])
 
     def _poll_timeout_s(self) -> float:
-        if self._in_work and self._in_work[0].done:
+        if self._first_is_done():
             return 0.0
         if self._in_work or (len(self._parts.intake) and self._has_room()):
             return BUSY_POLL_S
@@ -211,7 +225,7 @@ class Loop:
 
     def _commit_finished(self) -> None:
         """Commit batches in the order in which they were begun, and only whole ones."""
-        while self._in_work and self._in_work[0].done:
+        while self._first_is_done():
             begun = self._in_work[0]
             pending = begun.pending.result()
             outcomes = self._parts.reranker.finish(pending)
