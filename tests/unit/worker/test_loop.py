@@ -97,3 +97,33 @@ def test_ten_times_the_load_is_held_in_the_same_memory(
             peak[load] = max(peak[load], held)
     assert peak[200] <= 3 * 4 + 2 * 4
     assert worker.parts.reranker.scorer._flights == {}
+
+
+def test_what_is_finished_is_committed_before_the_next_poll(
+    cluster: MemoryCluster, start: Start
+) -> None:
+    ask(cluster, 1)
+    worker = start()
+    worker.graph.gate.clear()
+    worker.step_until(lambda: len(worker.loop._in_work) == 1)
+    worker.graph.gate.set()
+    worker.loop._in_work[0].wait(60)
+    before = worker.broker.polls
+    worker.loop.step()
+    assert committed(cluster) == 1
+    assert worker.broker.polls == before
+
+
+def test_of_two_rounds_one_polls_however_much_is_finished(
+    cluster: MemoryCluster, start: Start
+) -> None:
+    ask(cluster, 60)
+    worker = start(batch=BatchSettings(max_events=2, max_pairs=64))
+    while committed(cluster) < 60:
+        before = worker.broker.polls
+        for _ in range(2):
+            for begun in worker.loop._in_work:
+                begun.wait(60)
+            worker.loop.step()
+        assert worker.broker.polls > before
+    assert answered(cluster) == expected(60)
