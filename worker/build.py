@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -26,7 +26,7 @@ from worker.broker import Broker
 from worker.caches import PairCache, RankingCache
 from worker.candidates import Retriever
 from worker.challenger import Challenger, Trial
-from worker.clock import SystemClock
+from worker.clock import Clock, SystemClock
 from worker.errors import StartError
 from worker.http import App, Health, serve
 from worker.index_retriever import IndexRetriever
@@ -37,7 +37,7 @@ from worker.loop import Loop, Parts
 from worker.metrics import Metrics, short_digest
 from worker.publish import Publisher
 from worker.reranker import Reranker, SmallModel
-from worker.routing import Routing
+from worker.routing import Routing, TimeLeft
 from worker.routing_build import build_routing, open_cascade
 from worker.scoring import PairScorer
 from worker.settings import QdrantSettings, Settings
@@ -102,13 +102,14 @@ def build_loop(settings: Settings) -> Loop:
     metrics = Metrics(bundles.model_ref, bundles.index_ref, small, challenger)
     store = open_store(settings.redis, metrics.cache_failures.inc)
     engine = build_engine(settings, bundles, store)
+    admission = _admission(settings, engine)
     broker = connect(settings)
     health = Health(clock, stale_after_s=settings.kafka.max_poll_interval_ms / 1000)
     serve(App(health, metrics.registry), settings.http)
     parts = Parts(
         broker=broker,
-        reranker=engine.reranker,
-        admission=_admission(settings, engine),
+        reranker=replace(engine.reranker, time_left=time_left(admission, clock)),
+        admission=admission,
         publisher=Publisher(
             settings.kafka.topics,
             socket.gethostname(),
@@ -122,6 +123,11 @@ def build_loop(settings: Settings) -> Loop:
         clock=clock,
     )
     return Loop(parts, settings.batch, settings.drain_timeout_ms / 1000)
+
+
+def time_left(admission: Admission, clock: Clock) -> TimeLeft:
+    """Return what tells a cascade when its smaller model must end: when the model must."""
+    return lambda queries, plans: admission.stop_after_s(queries, plans, clock.now())
 
 
 def _admission(settings: Settings, engine: Engine) -> Admission:

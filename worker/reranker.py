@@ -17,7 +17,7 @@ from worker.clock import Clock
 from worker.decode import Query
 from worker.errors import BadRecordError
 from worker.rank import Score, rank, with_retrieval
-from worker.routing import Routing
+from worker.routing import Routing, TimeLeft
 from worker.scoring import PairScorer, Scores
 from worker.work import Pending, Work
 
@@ -74,6 +74,7 @@ class Reranker:
     """Answers batches of queries; what `python -m worker` and `python -m worker rank` share.
 
     `fusion` is for candidates that the retriever found, and None where it was learnt for another.
+    `time_left` says when a cascade's smaller model must end; unset, it takes as long as it takes.
     """
 
     scorer: PairScorer
@@ -86,6 +87,7 @@ class Reranker:
     fusion: Fusion | None = None
     challenger: Challenger | None = None
     routing: Routing | None = None
+    time_left: TimeLeft | None = None
 
     def begin(self, queries: Sequence[Query], plans: Sequence[Plan] | None = None) -> Pending:
         """Find candidates, look scores up, hand unknown pairs to the lanes.
@@ -100,7 +102,7 @@ class Reranker:
         work = self._retrieve(self._from_cache(work))
         retrieved = self.clock.monotonic()
         if self.routing is not None:
-            work = self.routing.cut(work)
+            work = self.routing.cut(work, self.time_left)
         scores = self.scorer.begin([item.request("champion", "interleaved") for item in work])
         if self.routing is not None:
             self.routing.begun(work, scores)
@@ -126,7 +128,7 @@ class Reranker:
                 outcomes.append(self._by_other(pending, number, item, other))
                 continue
             if number in scores.late and item.error is None and number not in scores.bad:
-                outcomes.append(self._answer(pending, _too_late(item), [], 0))
+                outcomes.append(self._answer(pending, item.too_late(), [], 0))
                 continue
             error = item.error or scores.bad.get(number)
             if error is None and not scores.scorer_failed:
@@ -197,7 +199,7 @@ class Reranker:
         found = [score for score in scores.of_request[number] if score is not None]
         if number in scores.bad or len(found) < len(item.to_score):
             late = item.plan.small or number in scores.late
-            unscored = _too_late(item) if late else _without_scores(item)
+            unscored = item.too_late() if late else _without_scores(item)
             return self._answer(pending, unscored, [], 0)
         pended = pending.small_scores if item.plan.small else pending.challenger_scores
         return self._answer(pending, item, found, 0 if pended is None else pended.hits(number))
@@ -323,14 +325,6 @@ def _unscorable(
         if score is None:
             return BadRecordError(f"candidate {candidate.retrieval_rank} could not be scored")
     return None
-
-
-def _too_late(item: Work) -> Work:
-    """Those of its pairs that were scored in time are any: they make no order of their own."""
-    reason: DegradedReason = "overload" if item.query.event.deadline_ms is None else "deadline"
-    # A list that was to be interleaved and is nobody's takes no part.
-    experiment = None if item.arm == "interleaved" else item.experiment
-    return replace(item, plan=Plan(0, item.plan.reason or reason), experiment=experiment)
 
 
 def _without_scores(item: Work) -> Work:

@@ -5,15 +5,21 @@ shortened is no worse than asked for: its tier is `full`. What was cut follows u
 retrieval order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import wait
 from dataclasses import dataclass, replace
 from math import nan
 
 from engine.cascade import by_retriever, survivors
 from engine.lanes import Lanes, LaneStats
 from schemas.manifests import Cut
-from worker.scoring import PairRequest, PairScorer, PendingScores
+from worker.admission import Plan
+from worker.decode import Query
+from worker.scoring import PairRequest, PairScorer, PendingScores, Scores
 from worker.work import Work
+
+# In how many seconds the scoring of such queries must end; None: when it is done.
+TimeLeft = Callable[[Sequence[Query], Sequence[Plan]], float | None]
 
 
 @dataclass(frozen=True)
@@ -35,18 +41,25 @@ class Routing:
         self._routed = 0
         self._passed_by = 0
 
-    def cut(self, work: Sequence[Work]) -> list[Work]:
+    def cut(self, work: Sequence[Work], time_left: TimeLeft | None = None) -> list[Work]:
         """Return the queries with those candidates first that the model is to score.
 
-        Waits for the smaller model. A query that another model answers stays as it is, and so
+        Waits for the smaller model, until the time is up: what it has not scored whole by then the
+        model has no time for either. A query that another model answers stays as it is, and so
         does one whose pairs the smaller model can't score: it is the model's to judge.
         """
         kept = [self._by_retriever(item) for item in work]
+        late: frozenset[int] = frozenset()
         if self._small is not None and any(kept):
-            kept = self._by_small(self._small, work, kept)
+            scores = _ask(self._small.scorer, work, kept, time_left)
+            kept, late = _survivors(self._small.cut, kept, scores), scores.late
         return [
-            item if positions is None else _reordered(item, positions)
-            for item, positions in zip(work, kept, strict=True)
+            item.too_late()
+            if number in late
+            else item
+            if positions is None
+            else _reordered(item, positions)
+            for number, (item, positions) in enumerate(zip(work, kept, strict=True))
         ]
 
     def begun(self, work: Sequence[Work], scores: PendingScores) -> None:
@@ -66,26 +79,6 @@ class Routing:
         self._routed += len(item.to_score) - len(kept)
         return kept
 
-    def _by_small(
-        self, small: SmallStage, work: Sequence[Work], kept: Sequence[list[int] | None]
-    ) -> list[list[int] | None]:
-        asked = [
-            PairRequest(
-                item.query.event.query, [item.candidates[at].text for at in positions or ()]
-            )
-            for item, positions in zip(work, kept, strict=True)
-        ]
-        found = small.scorer.finish(small.scorer.begin(asked))
-        left: list[list[int] | None] = []
-        for number, positions in enumerate(kept):
-            if positions is None or number in found.bad:
-                left.append(positions)
-                continue
-            scores = found.of_request[number]
-            logits = [nan if score is None else score.logit for score in scores]
-            left.append([positions[at] for at in survivors(small.cut, logits)])
-        return left
-
     @property
     def count(self) -> int:
         """How many lanes score side by side: for admission, which sees both models as one."""
@@ -103,6 +96,40 @@ class Routing:
             small.tokens + model.tokens,
             small.busy_s + model.busy_s,
         )
+
+
+def _ask(
+    scorer: PairScorer,
+    work: Sequence[Work],
+    kept: Sequence[list[int] | None],
+    time_left: TimeLeft | None,
+) -> Scores:
+    """Return what the smaller model has scored when the time is up, and at the latest then."""
+    asked = [
+        PairRequest(item.query.event.query, [item.candidates[at].text for at in positions or ()])
+        for item, positions in zip(work, kept, strict=True)
+    ]
+    pending = scorer.begin(asked)
+    if time_left is not None:
+        in_it = [item for item, positions in zip(work, kept, strict=True) if positions]
+        left_s = time_left([item.query for item in in_it], [item.plan for item in in_it])
+        if left_s is not None and wait(pending.futures, max(0.0, left_s)).not_done:
+            pending.logits.stop()
+    return scorer.finish(pending)
+
+
+def _survivors(
+    cut: Cut, kept: Sequence[list[int] | None], scores: Scores
+) -> list[list[int] | None]:
+    left: list[list[int] | None] = []
+    for number, positions in enumerate(kept):
+        if positions is None or number in scores.bad:
+            left.append(positions)
+            continue
+        found = scores.of_request[number]
+        logits = [nan if score is None else score.logit for score in found]
+        left.append([positions[at] for at in survivors(cut, logits)])
+    return left
 
 
 def _reordered(item: Work, positions: Sequence[int]) -> Work:

@@ -1,11 +1,11 @@
 """A batch between the beginning and the end of its scoring."""
 
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from engine.graph import Logits
-from schemas.events import Experiment
+from schemas.events import DegradedReason, Experiment
 from worker.admission import Plan
 from worker.caches import CachedRanking
 from worker.candidates import Candidate
@@ -53,6 +53,17 @@ class Work:
         """Return the pairs for a model that makes the lists of such arms."""
         texts = [each.text for each in self.to_score] if self.arm in arms else []
         return PairRequest(self.query.event.query, texts)
+
+    def too_late(self) -> "Work":
+        """Return it unscored, because its time is up.
+
+        Those of its pairs that were scored in time are any: they make no order of their own.
+        """
+        timed = self.query.event.deadline_ms is not None
+        reason: DegradedReason = self.plan.reason or ("deadline" if timed else "overload")
+        # A list that was to be interleaved and is nobody's takes no part.
+        experiment = None if self.arm == "interleaved" else self.experiment
+        return replace(self, plan=Plan(0, reason), experiment=experiment)
 
 
 @dataclass(frozen=True)
