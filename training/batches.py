@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations, pairwise
 from random import Random
 
 from training.groups import RIGHT, Group
@@ -78,14 +79,22 @@ def endless_batches(
 
 
 def split_batch(batch: Batch, n_parts: int) -> list[Batch]:
-    """The batch's queries in at most `n_parts` parts of like length, so that less is padding."""
+    """The batch's queries in at most `n_parts` parts of like length, so that less is padding.
+
+    Cut so that the part with the most padded text, which the others wait for, is least.
+    """
     lengths = [
-        len(q) + max(map(len, c)) for q, c in zip(batch.queries, batch.candidates, strict=True)
+        (len(q) + max(map(len, c))) * len(c)
+        for q, c in zip(batch.queries, batch.candidates, strict=True)
     ]
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    size = -(-len(order) // n_parts)
-    cuts = [order[i : i + size] for i in range(0, len(order), size)]
-    return [_rows(batch, rows) for rows in cuts]
+    n_cuts = min(n_parts, len(order)) - 1
+    ways = [(0, *cuts, len(order)) for cuts in combinations(range(1, len(order)), n_cuts)]
+
+    def slowest(cuts: tuple[int, ...]) -> int:
+        return max((end - begin) * lengths[order[end - 1]] for begin, end in pairwise(cuts))
+
+    return [_rows(batch, order[begin:end]) for begin, end in pairwise(min(ways, key=slowest))]
 
 
 def _rows(batch: Batch, rows: list[int]) -> Batch:

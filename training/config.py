@@ -86,6 +86,11 @@ class EvalRecipe(_Strict):
     """How the best step is chosen."""
 
     collections: list[str] = ["trecqa/dev", "med", "cacm"]
+    halves: list[str] = Field(
+        default=[],
+        description="of these collections only the half of the queries that `fuse --learn-half` "
+        "learns on, so that the other is held out from all choices",
+    )
     max_queries: PositiveInt = Field(
         default=40, description="queries per collection while training"
     )

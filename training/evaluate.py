@@ -15,7 +15,7 @@ from training.beir import Collection
 from training.console import console
 from training.mine import Encode
 from training.pairs import encode_pairs
-from training.seeds import seeded
+from training.seeds import half_of, seeded
 
 MEASURES = {"map": AP, "mrr@10": RR @ 10, "ndcg@10": nDCG @ 10}
 Run = dict[str, dict[str, float]]
@@ -54,9 +54,9 @@ def _best(ranked: dict[str, float], depth: int) -> dict[str, float]:
     return dict(sorted(ranked.items(), key=lambda item: -item[1])[:depth])
 
 
-def sample(dev: DevSet, n: int, depth: int, seed: int) -> DevSet:
-    """At most `n` queries of `dev`, each with its best `depth` documents."""
-    names = sorted(dev.queries)
+def sample(dev: DevSet, n: int, depth: int, seed: int, *, half: bool = False) -> DevSet:
+    """At most `n` queries of `dev`, or of one `half`, each with its best `depth` documents."""
+    names = sorted(half_of(dev.queries, second=False) if half else dev.queries)
     kept = seeded(seed).sample(names, min(n, len(names)))
     return DevSet(
         dev.name,

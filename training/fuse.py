@@ -9,7 +9,6 @@
 """
 
 import argparse
-import hashlib
 import json
 import tempfile
 from collections.abc import Sequence
@@ -32,6 +31,7 @@ from schemas.events import DEFAULT_TOP_K
 from schemas.manifests import Fusion, ModelManifest
 from training.console import console
 from training.errors import TrainingError
+from training.seeds import half_of
 
 # Cosines lie within a few tenths, logits within a few units: from next to nothing to everything.
 WEIGHTS = (0.0, *(round(float(w), 3) for w in np.geomspace(0.5, 2048.0, 25)))
@@ -60,10 +60,8 @@ class Scored:
     candidates: dict[str, list[Pair]]
 
     def half(self, second: bool) -> "Scored":
-        """One half of the queries, by the hash of their id: the same in every run."""
-        ids = sorted(self.candidates, key=lambda query: hashlib.sha256(query.encode()).digest())
-        middle = (len(ids) + 1) // 2
-        kept = ids[middle:] if second else ids[:middle]
+        """One half of the queries."""
+        kept = half_of(self.candidates, second=second)
         return Scored(
             name=f"{self.name}, {'other half' if second else 'half'}",
             judgements={query: self.judgements[query] for query in kept},

@@ -1,8 +1,6 @@
-"""Passages from the manual pages and package descriptions that Debian has installed.
+"""Passages from the manual pages that are installed: long texts, free to read on any machine.
 
-Long texts of many domains, free to read on any machine. A manual's one-line purpose asks for its
-description, a section's sentence asks for the rest of its section, and a package's short
-description asks for its long one.
+A manual's one-line purpose asks for its description, a section's sentence for the rest of it.
 """
 
 import gzip
@@ -15,7 +13,7 @@ from random import Random
 from training.passages import Passage
 from training.roff import paragraphs
 
-_MAX_WORDS, _MIN_WORDS = 200, 25
+MAX_WORDS, MIN_WORDS = 200, 25
 _MAX_PAGE_BYTES = 200_000
 _PAGES_OF_ONE_TOOL = 30  # one tool's subcommands would drown everything else
 _SENTENCE = re.compile(r"(?<=[a-z0-9)][.;])\s+(?=[A-Z])")
@@ -23,15 +21,15 @@ _LEFT_OUT = {"Name", "Synopsis", "See Also", "Author", "Authors", "Copyright", "
 
 
 def _pieces(page: list[tuple[str, str]]) -> Iterator[str]:
-    """A page's sections as pieces of at most `_MAX_WORDS` words."""
+    """A page's sections as pieces of at most `MAX_WORDS` words."""
     heading, words = "", list[str]()
     for section, paragraph in page:
         new = paragraph.split()
-        if section != heading or len(words) + len(new) > _MAX_WORDS:
+        if section != heading or len(words) + len(new) > MAX_WORDS:
             yield " ".join(words)
             heading, words = section, []
         if section not in _LEFT_OUT:
-            words += new[:_MAX_WORDS]
+            words += new[:MAX_WORDS]
     yield " ".join(words)
 
 
@@ -45,7 +43,7 @@ def split_off(text: str, rng: Random) -> tuple[str, str] | None:
     return sentences[n], " ".join(sentences[:n] + sentences[n + 1 :])
 
 
-def _short(sentence: str, rng: Random) -> str:
+def as_typed(sentence: str, rng: Random) -> str:
     """Some words of a sentence in their order, as people type them, or the whole of it."""
     words = sentence.rstrip(".;").split()
     if rng.random() < 0.4 or len(words) < 8:
@@ -59,13 +57,13 @@ def _manual(path: Path, rng: Random) -> Iterator[Passage]:
     said = next((text for section, text in page if section == "Name"), "")
     name, _, purpose = said.partition(" - ")
     for number, text in enumerate(piece for piece in _pieces(page) if piece):
-        if len(text.split()) < _MIN_WORDS:
+        if len(text.split()) < MIN_WORDS:
             continue
         if number == 0 and 3 <= len(purpose.split()) <= 25:
             asked = rng.choice(["{}", "how to {}", "{}?"]).format(purpose[0].lower() + purpose[1:])
             yield Passage("manuals", f"{name} {text}" if rng.random() < 0.5 else text, (asked,))
         elif parts := split_off(text, rng):
-            yield Passage("manuals", parts[1], (_short(parts[0], rng),))
+            yield Passage("manuals", parts[1], (as_typed(parts[0], rng),))
 
 
 def manual_passages(folder: Path, rng: Random, pages: int = 2_500) -> list[Passage]:
@@ -87,17 +85,3 @@ def manual_passages(folder: Path, rng: Random, pages: int = 2_500) -> list[Passa
                 seen.add(passage.text[:150])
                 found.append(passage)
     return found
-
-
-def package_passages(status: Path) -> list[Passage]:
-    """Short description ↔ long description of each package in dpkg's status file."""
-    found: dict[str, Passage] = {}
-    for entry in status.read_text(encoding="utf-8").split("\n\n"):
-        name = re.search(r"^Package: (.*)$", entry, re.MULTILINE)
-        said = re.search(r"^Description: (.*)\n((?: .*\n?)+)", entry, re.MULTILINE)
-        if name is None or said is None:
-            continue
-        text = " ".join(said[2].replace("\n .\n", "\n").split()[:_MAX_WORDS])
-        if len(text.split()) >= _MIN_WORDS:
-            found.setdefault(text, Passage("packages", text, (said[1],)))
-    return list(found.values())

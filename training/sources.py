@@ -10,7 +10,8 @@ from training.beir import load_collection
 from training.cloze import make_cloze
 from training.docstrings import docstring_passages
 from training.factbook import factbook_passages
-from training.manuals import manual_passages, package_passages
+from training.manuals import manual_passages
+from training.packages import package_passages, read_lists
 from training.passages import Passage
 from training.wordnet import wordnet_passages
 
@@ -27,6 +28,7 @@ class SourcePaths:
     factbook: Path | None = None
     manuals: Path = Path("/usr/share/man")
     packages: Path = Path("/var/lib/dpkg/status")
+    package_lists: Path = Path("/var/lib/apt/lists")
 
 
 def _factbook_folder(paths: SourcePaths) -> Path:
@@ -67,13 +69,16 @@ def _manuals(paths: SourcePaths, rng: Random) -> list[Passage]:
     return manual_passages(paths.manuals, rng)
 
 
-def _packages(paths: SourcePaths, _: Random) -> list[Passage]:
+def _packages(paths: SourcePaths, rng: Random) -> list[Passage]:
+    """All that could be installed, or at least all that is."""
+    if lists := read_lists(paths.package_lists):
+        return package_passages(lists, rng)
     if not paths.packages.is_file():
         raise MissingSourceError(
             f"source 'packages' finds no {paths.packages}: this system is not Debian's kind; "
             "leave the source out of the recipe"
         )
-    return package_passages(paths.packages)
+    return package_passages(paths.packages.read_text(encoding="utf-8"), rng)
 
 
 def _cloze(paths: SourcePaths, rng: Random) -> list[Passage]:

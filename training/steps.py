@@ -57,7 +57,7 @@ def build_data(args: argparse.Namespace) -> dict[str, Any]:
         raise RecipeError(f"the recipe's data.sources doesn't name {', '.join(absent)}")
     paths = SourcePaths(args.wordnet_dir, args.factbook_dir)
     # The teacher need not be exact to the last digit, and bfloat16 halves the waiting.
-    embedder = Embedder(args.base or default_base(), max_length=128, bf16=True)
+    embedder = Embedder(args.base or default_base(), bf16=True)
     groups = {n: _groups_of(n, recipe, paths, embedder) for n in names}
     args.out.mkdir(parents=True, exist_ok=True)
     write_groups((g for name in names for g in groups[name]), args.out / "groups.jsonl.gz")
@@ -76,6 +76,7 @@ def train_adapter(args: argparse.Namespace) -> dict[str, Any]:
             recipe.evaluate.max_queries,
             recipe.evaluate.depth,
             recipe.train.seed,
+            half=n in recipe.evaluate.halves,
         )
         for n in recipe.evaluate.collections
     ]

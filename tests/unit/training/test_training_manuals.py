@@ -4,7 +4,9 @@ import gzip
 from pathlib import Path
 from random import Random
 
-from training.manuals import manual_passages, package_passages, split_off
+from training.manuals import manual_passages, split_off
+from training.packages import package_passages, read_lists
+from training.passages import Passage
 from training.roff import paragraphs, plain
 from training.sources import PASSAGE_SOURCES
 
@@ -80,15 +82,25 @@ def test_a_sentence_asks_for_the_rest() -> None:
     assert split_off("One sentence only.", Random(1)) is None
 
 
-def test_short_descriptions_ask_for_long_ones(tmp_path: Path) -> None:
-    status = tmp_path / "status"
+def test_short_descriptions_ask_for_long_ones() -> None:
     long = "\n ".join(["many words about what it is good for"] * 5)
-    status.write_text(
-        f"Package: a\nDescription: reads lines\n {long}\n .\n more\nHomepage: h\n\n"
+    described = f"reads lines\n {long}\n .\n more"
+    status = (
+        f"Package: a\nDescription: {described}\nHomepage: h\n\n"
         "Package: b\nDescription: too little\n short\n\nPackage: c\nVersion: 1\n"
     )
-    (passage,) = package_passages(status)
+    lists = f"Package: a\nDescription-md5: 0\nDescription-en: {described}\n\n"
+    for text in (status, lists, lists + lists.replace("Package: a", "Package: a-data")):
+        (passage,) = package_passages(text, Random(1))
+        _check(passage)
+
+
+def _check(passage: Passage) -> None:
     assert passage.queries == ("reads lines",)
     assert passage.text.endswith("good for more")
     assert "\n" not in passage.text
     assert {"manuals", "packages"} <= PASSAGE_SOURCES.keys()
+
+
+def test_without_lists_there_are_no_descriptions(tmp_path: Path) -> None:
+    assert read_lists(tmp_path) == ""
