@@ -1,7 +1,7 @@
 """`python -m export cascade`: a model bundle that scores only what cheaper scores do not rule out.
 
 1. Retrieve the candidates of a development set, and score them by the model and by a smaller one.
-2. Choose the cheapest cuts that keep enough of the model's own NDCG@10.
+2. Choose the cheapest cuts that keep enough of the model's own NDCG@10, and of its first ten.
 3. Write the bundle again, with the cuts and the smaller bundle's digest in its manifest.
 """
 
@@ -32,7 +32,7 @@ from export.measures import measure
 from export.reranking import Candidates, find_candidates
 from export.seal import seal, staging_beside
 from schemas.events import DEFAULT_TOP_K
-from schemas.manifests import Cascade, Fusion, IndexManifest, Measures, ModelManifest
+from schemas.manifests import Cascade, Fusion, IndexManifest, Kept, Measures, ModelManifest
 
 KEEP = 0.995
 
@@ -43,7 +43,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
         "cascade",
         help="a model bundle that scores only what cheaper scores do not rule out",
         description="Chooses on a development set which candidates the model need not score, and "
-        "writes the bundle again with the choice in its manifest. Files stay as they are.",
+        "writes the bundle again with the choice in its manifest. Files stay as they are. Of a "
+        "grid of cuts it takes the cheapest that keep --keep of NDCG@10, and of the model's own "
+        "first ten, at the lower end of a 95 % interval over the queries. What is kept of queries "
+        "that cuts were not chosen on is estimated by cross-validation.",
     )
     parser.add_argument("--model-bundle", type=Path, required=True, metavar="DIR")
     parser.add_argument(
@@ -72,7 +75,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
         type=float,
         default=KEEP,
         metavar="SHARE",
-        help="of the model's own NDCG@10 (default: %(default)s)",
+        help="of the model's own NDCG@10, and of its own first ten (default: %(default)s)",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the new bundle")
     parser.add_argument("--force", action="store_true", help="replace the bundle at --out")
@@ -132,7 +135,7 @@ def make_cascade(
     by_small = None if small is None else _score(small, collection, candidates)
     known = _judged(collection, candidates, by_model, by_small, fusion)
     relative = 0.0 if by_small is None else by_small.cpu_s / by_model.cpu_s
-    choice, _ = choose(list(known.values()), relative, keep)
+    choice = choose(list(known.values()), relative, keep)
     return Cascade(
         retriever=choice.retriever,
         embedder=None if choice.retriever is None else embedder,
@@ -140,6 +143,11 @@ def make_cascade(
         small_bundle=None if choice.small is None or small is None else small.digest,
         alone=_measures(collection, candidates, known, None),
         cascaded=_measures(collection, candidates, known, choice),
+        kept=Kept(
+            judged=round(choice.kept, 4),
+            own=round(choice.own, 4),
+            held_out=None if choice.held_out is None else round(choice.held_out, 4),
+        ),
         small_share=round(choice.small_share, 4),
         model_share=round(choice.model_share, 4),
         cost=round(choice.cost, 4),
@@ -244,9 +252,21 @@ def _show(cascade: Cascade, out: Path) -> None:
         f"scored       {cascade.model_share:.1%} of the candidates by the model, "
         f"{cascade.small_share:.1%} by the smaller one",
         f"cost         {cascade.cost:.1%} of the model alone: {1 / cascade.cost:.2f} times as fast",
-        f"NDCG@10      {cascaded:.4f}, alone {alone:.4f}, on {cascade.alone.collection}",
+        f"NDCG@10      {cascaded:.4f}, alone {alone:.4f}, on {cascade.alone.collection} "
+        f"({cascade.alone.queries} queries)",
+        *([] if cascade.kept is None else _kept(cascade.kept)),
     ]
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _kept(kept: Kept) -> list[str]:
+    lines = [
+        f"kept         {kept.judged:.1%} of NDCG@10 and {kept.own:.1%} of the model's own first "
+        "ten at least (95 %)"
+    ]
+    if kept.held_out is not None:
+        lines.append(f"held out     {kept.held_out:.1%} of NDCG@10 on queries not chosen on")
+    return lines
 
 
 def _text(cut: object) -> str:

@@ -122,6 +122,21 @@ class Cut(ManifestPart):
     margin: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
+class Kept(ManifestPart):
+    """How much a cascade keeps of what the model does alone, where nothing gained counts."""
+
+    judged: Annotated[float, Field(ge=0, le=1)] = Field(
+        description="Of NDCG@10, at least: the lower end of a one-sided 95 % interval."
+    )
+    own: Annotated[float, Field(ge=0, le=1)] = Field(
+        description="Of the model's own first ten, weighted as NDCG@10 weighs places, at least."
+    )
+    held_out: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None,
+        description="Of NDCG@10 on queries that cuts were not chosen on, by cross-validation.",
+    )
+
+
 class Cascade(ManifestPart):
     """Which candidates the model needs not score, chosen on a development set.
 
@@ -140,6 +155,9 @@ class Cascade(ManifestPart):
     )
     alone: Measures = Field(description="The model alone, on the development set.")
     cascaded: Measures = Field(description="With the cascade, on the same set.")
+    kept: Kept | None = Field(
+        default=None, description="Unset in bundles of earlier versions, whose choice was bolder."
+    )
     small_share: Annotated[float, Field(ge=0, le=1)] = Field(
         description="Of the candidates: what the smaller model scored."
     )

@@ -9,6 +9,7 @@ import pytest
 
 from engine.bundles import Bundle, open_model
 from export.__main__ import main
+from export.cascade_bounds import at_least, folds
 from export.cascade_choice import CascadeError, Judged, choose, ideal_gain
 from schemas.manifests import IndexManifest
 from tests.unit.tiny_retrieval import BuildIndex, write_counting_model
@@ -32,9 +33,9 @@ def test_a_small_model_that_agrees_saves_most() -> None:
     gains = [0] * (count - 3) + [1, 1, 1]
     agreeing = judged(places, [-float(place) for place in places], gains)
 
-    choice, alone = choose([agreeing], small_cost=0.1, keep=0.995)
+    choice = choose([agreeing], small_cost=0.1, keep=0.995)
 
-    assert alone == pytest.approx(1.0)
+    assert choice.alone == pytest.approx(1.0)
     assert choice.ndcg == pytest.approx(1.0)
     assert choice.small is not None
     assert choice.model_share == pytest.approx(10 / count)
@@ -49,7 +50,7 @@ def test_a_retriever_whose_margin_decides_saves_the_small_model_too() -> None:
     gains = [1, 1] + [0] * (count - 2)
     query = judged(places, [0.0] * count, gains)
 
-    choice, _ = choose([query], small_cost=0.5, keep=0.995)
+    choice = choose([query], small_cost=0.5, keep=0.995)
 
     assert choice.retriever is not None
     assert choice.small_share == 0
@@ -75,6 +76,82 @@ def test_what_one_query_gains_does_not_make_up_for_what_another_loses() -> None:
 
     with pytest.raises(CascadeError):
         choose([loses, gains], small_cost=1.0, keep=0.995)
+
+
+def retrieved_at(place: int, count: int = 100) -> Judged:
+    """A query whose only right document, the model's best, is the retriever's at this place.
+
+    The model's other places are the retriever's.
+    """
+    places = [*range(1, place), 0, *range(place, count)]
+    gains = [int(at == 0) for at in places]
+    query = judged(places, [0.0] * count, gains)
+    return Judged(query.retrieval, None, query.place, query.gain, query.ideal)
+
+
+def test_one_loss_too_few_to_see_in_the_mean_is_enough_to_be_careful() -> None:
+    """Of 100 queries one is lost: 99 % is kept, and as far as so few can tell it may be 97 %."""
+    queries = [retrieved_at(1) for _ in range(99)] + [retrieved_at(60)]
+
+    choice = choose(queries, small_cost=1.0, keep=0.985)
+
+    assert choice.retriever is not None
+    assert choice.retriever.most >= 60
+    assert choice.kept == 1
+    assert choose(queries, small_cost=1.0, keep=0.95).model_share < 0.6
+
+
+def test_what_the_model_would_show_is_not_cut_though_nobody_judged_it() -> None:
+    """The right documents are all retrieved first; the model's second best is far down."""
+    count = 100
+    places = [0, *range(2, 50), 1, *range(50, count)]
+    query = judged(places, [0.0] * count, [1] + [0] * (count - 1))
+
+    choice = choose([query] * 20, small_cost=1.0, keep=0.995)
+
+    assert choice.retriever is not None
+    assert choice.retriever.most >= 50
+    assert choice.own == 1
+
+
+@pytest.mark.parametrize(("missing", "share"), [((), 1.0), ((0,), 0.78), ((9,), 0.936)])
+def test_the_model_s_first_places_count_most(missing: tuple[int, ...], share: float) -> None:
+    query = retrieved_at(1, count=30)
+    scored = [at for at in range(20) if at not in missing]
+    assert query.own(scored) == pytest.approx(share, abs=0.001)
+
+
+def test_what_is_kept_at_least_follows_from_the_spread_over_queries() -> None:
+    alone = np.ones(100)
+    spread = np.zeros((3, 100))
+    spread[1] = 0.05
+    spread[2, :5] = 1.0
+
+    low = at_least(spread, alone)
+
+    assert low[0] == 1
+    assert low[1] == pytest.approx(0.95)
+    # The normal approximation: 0.95 - 1.645 * sqrt(0.05 * 0.95 / 100).
+    assert low[2] == pytest.approx(0.914, abs=0.012)
+    assert at_least(spread, np.zeros(100)).tolist() == [1, 1, 1]
+
+
+def test_each_query_is_checked_once_by_a_choice_that_did_not_see_it() -> None:
+    shared = list(folds(13))
+    assert sorted(np.concatenate([unseen for _, unseen in shared]).tolist()) == list(range(13))
+    assert all(not set(seen) & set(unseen) for seen, unseen in shared)
+    assert all(len(seen) + len(unseen) == 13 for seen, unseen in shared)
+    assert not list(folds(1))
+
+
+def test_cross_validation_sees_what_the_choice_can_not() -> None:
+    """One query needs all, the others little: no choice without it can know."""
+    queries = [retrieved_at(1) for _ in range(30)] + [retrieved_at(45)]
+
+    choice = choose(queries, small_cost=1.0, keep=0.995)
+
+    assert choice.kept == 1
+    assert choice.held_out == pytest.approx(30 / 31)
 
 
 def test_gains_are_those_of_the_best_order() -> None:
@@ -134,6 +211,9 @@ def test_the_choice_is_in_the_manifest_of_a_new_bundle(
     assert before.manifest.files == after.manifest.files
     assert cascade.cascaded.values["NDCG@10"] >= 0.995 * cascade.alone.values["NDCG@10"]
     assert cascade.model_share < 1
+    assert cascade.kept is not None
+    assert min(cascade.kept.judged, cascade.kept.own) >= 0.995
+    assert cascade.kept.held_out is not None
     assert cascade.small_bundle in (None, small.digest)
 
 
