@@ -7,9 +7,12 @@ import pytest
 
 pytest.importorskip("torch")
 
+from safetensors import safe_open
+
 from engine.bundles import open_model
 from engine.score import Scorer
 from export.model_steps import Request, export_model
+from tests.unit.export.family_checkpoints import write_family
 from tests.unit.export.tiny_cross_encoder import write_cross_encoder
 from tests.unit.training.lessons import lesson_rows, write_lessons
 from training.errors import InputError, TrainingError
@@ -55,14 +58,20 @@ def test_each_loss_teaches(base: Path, run: Path, loss: str, method: str) -> Non
     assert (run / "model" / "adapter").is_dir() == (method == "lora")
 
 
-@pytest.mark.parametrize("family", ["roberta", "distilbert"])
-def test_other_families_get_an_adapter(tmp_path: Path, run: Path, family: str) -> None:
-    base = write_cross_encoder(tmp_path / family, family)
+# What DeBERTa and ModernBERT do when they are imported.
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("family", ["distilbert", "bert", "roberta", "deberta-v2", "modernbert"])
+def test_every_family_gets_an_adapter(tmp_path: Path, run: Path, family: str) -> None:
+    write = write_cross_encoder if family == "distilbert" else write_family
+    base = write(tmp_path / family, family)
 
-    found = train(plan_of(base, max_steps=14), run)
+    found = train(plan_of(base, max_steps=3, evaluate_every=3, max_tokens=64), run)
 
-    assert found["steps"]["trained"] == 14
+    assert found["steps"]["trained"] == 3
     starts.load(str(run / "model"), None)  # every weight is there
+    with safe_open(run / "model" / "adapter" / "adapter_model.safetensors", "pt") as file:
+        layers = {name.split(".")[-3] for name in file.keys() if ".lora_" in name}  # noqa: SIM118
+    assert layers == set(starts.TARGETS[family])
 
 
 @pytest.mark.parametrize("loss", ["distill-mse", "distill-margin"])

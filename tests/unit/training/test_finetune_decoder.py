@@ -23,11 +23,14 @@ from export.merge import load_merged
 from export.model_steps import Request, export_model
 from tests.unit.export.tiny_cross_encoder import write_cross_encoder
 from tests.unit.training.lessons import write_lessons
+from tests.unit.training.test_finetune_fused import DIGEST, index
 from tests.unit.training.tiny_decoder import INSTRUCTION, MAX_TOKENS, write_decoder
 from training.__main__ import main
 from training.errors import TrainingError
 from training.finetune import start as starts
 from training.finetune.encoder import EngineCrossEncoder, encode, pad_left
+from training.finetune.fused import learn_fusion
+from training.finetune.labels import read_labels
 from training.finetune.step import train
 from training.finetune.trainer import Trainer
 from training.plan_model import TrainPlan
@@ -122,7 +125,7 @@ def test_autocast_leaves_the_last_product_in_fp32(base: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("loss", "method"),
-    [("listwise", "full"), ("pairwise", "lora"), ("margin", "lora"), ("pointwise", "lora")],
+    [("listwise", "full"), ("pairwise", "lora"), ("pointwise", "lora")],
 )
 def test_each_loss_teaches(base: Path, tmp_path: Path, loss: str, method: str) -> None:
     run = write_lessons(tmp_path / "run")
@@ -224,6 +227,16 @@ def test_a_training_that_broke_off_ends_as_one_that_did_not(
     resumed = train(plan, run)
 
     assert resumed["model"] == train(plan, write_lessons(tmp_path / "straight"))["model"]
+
+
+def test_a_fusion_is_learnt_of_its_logits(trained: Path, tmp_path: Path) -> None:
+    model = opened(trained / "model", tmp_path)
+    dev = read_labels(trained / "labels" / "groups.parquet")["dev"]
+
+    found = learn_fusion(model, dev, index())
+
+    assert found is not None
+    assert found.embedder == DIGEST
 
 
 def test_the_next_round_judges_by_the_same_instruction(
