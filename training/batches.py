@@ -94,7 +94,8 @@ def split_batch(batch: Batch, n_parts: int) -> list[Batch]:
     def slowest(cuts: tuple[int, ...]) -> int:
         return max((end - begin) * lengths[order[end - 1]] for begin, end in pairwise(cuts))
 
-    return [_rows(batch, order[begin:end]) for begin, end in pairwise(min(ways, key=slowest))]
+    best = min(ways, key=slowest)
+    return [_rows(batch, order[begin:end]) for begin, end in pairwise(best)]
 
 
 def _rows(batch: Batch, rows: list[int]) -> Batch:
