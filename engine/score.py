@@ -15,10 +15,11 @@ from schemas.manifests import ModelManifest
 
 @dataclass(frozen=True)
 class ScoredPair:
-    """A raw logit, and whether the model read only a part of the document."""
+    """A raw logit, whether the model read only a part of the document, and in how many passages."""
 
     logit: float
     truncated: bool
+    passages: int = 1
 
 
 class Scorer:
@@ -49,7 +50,7 @@ class Scorer:
         logits = self.lanes.submit([part for parts in ordered for part in parts]).result()
         ends = np.cumsum([len(parts) for parts in ordered])
         return [
-            ScoredPair(float(logits[end - len(parts) : end].max()), parts[0].truncated)
+            ScoredPair(float(logits[end - len(parts) : end].max()), parts[0].truncated, len(parts))
             for end, parts in zip(ends, ordered, strict=True)
         ]
 

@@ -7,6 +7,7 @@ from math import nan
 from engine.bundles import Bundle
 from engine.cascade import by_retriever, retriever_cut, survivors
 from engine.errors import BundleError
+from engine.passages import ONE_PASSAGE, Passages
 from engine.score import Scorer
 from export.bars import progress
 from export.reranking import QUERIES_AT_ONCE, Candidates
@@ -63,11 +64,15 @@ def score_candidates(scorer: Scorer, queries: Mapping[str, str], candidates: Can
 
 @dataclass(frozen=True)
 class Stages:
-    """A cascade, the index that its candidates come from, and the smaller model if it has one."""
+    """A cascade, the index that its candidates come from, and the smaller model if it has one.
+
+    The smaller model reads long documents in the same passages as the model.
+    """
 
     cascade: Cascade | None
     index: IndexManifest
     small: Bundle[ModelManifest] | None
+    passages: Passages = ONE_PASSAGE
 
 
 def thin(stages: Stages, queries: Mapping[str, str], candidates: Candidates, lanes: int) -> Thinned:
@@ -82,7 +87,7 @@ def thin(stages: Stages, queries: Mapping[str, str], candidates: Candidates, lan
     }
     if small is None or cascade.small is None:
         return Thinned(left, 0)
-    scorer = Scorer.open(small, lanes)
+    scorer = Scorer.open(small, lanes, stages.passages)
     try:
         logits = score_candidates(scorer, queries, left)
     finally:

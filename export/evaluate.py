@@ -20,6 +20,7 @@ from typing import Any
 from engine.bundles import Bundle, open_index, open_model
 from engine.fusion import fusion_for
 from engine.index import Retriever
+from engine.passages import ONE_PASSAGE, Passages
 from engine.score import Scorer
 from export.cascade_parts import Stages, Thinned, small_of, thin, with_tails
 from export.corpus import Collection, open_collection
@@ -36,6 +37,8 @@ from schemas.events import DEFAULT_TOP_K
 from schemas.manifests import IndexManifest, ModelManifest
 
 STANDARD_OUTPUT = "-"
+# As the worker's setting passages.overlap.
+PASSAGE_OVERLAP = 32
 
 
 def add_parser(subparsers: Any) -> None:
@@ -81,6 +84,20 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--small-bundle", type=Path, metavar="DIR", help="the smaller model of the cascade"
     )
+    parser.add_argument(
+        "--passages",
+        type=_positive,
+        default=ONE_PASSAGE.most,
+        metavar="N",
+        help="score a long document as at most so many passages, of which the best counts, as "
+        "RERANKER_PASSAGES__MOST does (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--passage-overlap",
+        type=_from_zero,
+        metavar="M",
+        help=f"tokens that a passage shares with the next (default: {PASSAGE_OVERLAP})",
+    )
     parser.set_defaults(func=run)
 
 
@@ -96,6 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
         source=arguments.candidates,
         top_k=arguments.top_k,
         cascade=_cascade_of(arguments),
+        passages=_passages_of(arguments),
     )
     text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
     if target is None:
@@ -122,6 +140,7 @@ def evaluate(  # noqa: PLR0913 - the command's options, by name
     source: CandidateSource = "retrieved",
     top_k: int = DEFAULT_TOP_K,
     cascade: CascadeUse | None = None,
+    passages: Passages = ONE_PASSAGE,
 ) -> dict[str, Any]:
     """Return the report: a JSON object with the figures under `retriever` and `reranked`.
 
@@ -133,13 +152,13 @@ def evaluate(  # noqa: PLR0913 - the command's options, by name
         with _timed(timings, "retrieve"):
             candidates = find_candidates(retriever, collection, source, top_k)
         retriever.close()
-    scorer = Scorer.open(model, processors())
+    scorer = Scorer.open(model, processors(), passages)
     fusion = fusion_for(model.manifest, index.manifest)
     thinned = Thinned(candidates, 0)
     with _timed(timings, "rerank"):
         if cascade is not None:
             small = small_of(model, cascade.small)
-            stages = Stages(model.manifest.cascade, index.manifest, small)
+            stages = Stages(model.manifest.cascade, index.manifest, small, passages)
             thinned = thin(stages, collection.queries, candidates, processors())
         reranked = rerank(scorer, collection.queries, thinned.candidates, fusion)
     reranked.rankings = with_tails(reranked.rankings, candidates)
@@ -162,6 +181,13 @@ def evaluate(  # noqa: PLR0913 - the command's options, by name
             "truncated": reranked.truncated_pairs,
             "failed": reranked.failed_pairs,
         },
+        "passages": None
+        if passages.most == ONE_PASSAGE.most
+        else {
+            "most": passages.most,
+            "overlap": passages.overlap,
+            "scored": reranked.scored_passages,
+        },
         "cascade": None
         if cascade is None
         else {
@@ -181,9 +207,26 @@ def _cascade_of(arguments: argparse.Namespace) -> CascadeUse | None:
     return CascadeUse(None if path is None else open_model(path))
 
 
+def _passages_of(arguments: argparse.Namespace) -> Passages:
+    overlap = arguments.passage_overlap
+    if arguments.passages == ONE_PASSAGE.most:
+        if overlap is not None:
+            raise ExportError("--passage-overlap is of use with --passages 2 or more only")
+        return ONE_PASSAGE
+    return Passages(arguments.passages, PASSAGE_OVERLAP if overlap is None else overlap)
+
+
 def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError("must be a whole number from 1")
+    return _whole(text, 1)
+
+
+def _from_zero(text: str) -> int:
+    return _whole(text, 0)
+
+
+def _whole(text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"must be a whole number from {least}")
     return int(text)
 
 
@@ -251,7 +294,12 @@ def _show(report: dict[str, Any]) -> None:
     )
     for name in ("model", "index"):
         console.print(f"{name}: {report[name]['name']} {report[name]['digest']}")
-    pairs = report["pairs"]
+    pairs, passages = report["pairs"], report["passages"]
+    if passages is not None:
+        console.print(
+            f"{passages['scored']:,} passages scored, at most {passages['most']} of a document, "
+            f"which share {passages['overlap']} tokens"
+        )
     if report["cascade"] is not None:
         console.print(
             f"{report['cascade']['cut']:,} pairs cut by the cascade, for which its smaller model "

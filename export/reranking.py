@@ -29,6 +29,7 @@ class Reranked:
 
     rankings: dict[str, list[str]] = field(default_factory=dict)
     scored_pairs: int = 0
+    scored_passages: int = 0
     truncated_pairs: int = 0
     failed_pairs: int = 0
     too_long_queries: int = 0
@@ -159,5 +160,6 @@ def _sort(hits: Sequence[Hit], scored: Sequence[ScoredPair], fusion: Fusion | No
 
 def _count(result: Reranked, scored: Sequence[ScoredPair]) -> None:
     result.scored_pairs += len(scored)
+    result.scored_passages += sum(pair.passages for pair in scored)
     result.truncated_pairs += sum(pair.truncated for pair in scored)
     result.failed_pairs += sum(math.isnan(pair.logit) for pair in scored)

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from engine.bundles import Bundle, open_model
+from engine.index import Hit
+from engine.passages import ONE_PASSAGE, Passages
 from export.__main__ import main
 from export.cascade_bounds import at_least, folds
 from export.cascade_choice import CascadeError, Judged, choose, ideal_gain
-from schemas.manifests import IndexManifest
+from export.cascade_parts import Stages, thin
+from schemas.manifests import Cascade, Cut, IndexManifest, Measures
 from tests.unit.tiny_retrieval import BuildIndex, write_counting_model
 
 # The model counts "fox"; the smaller one counts "dog", which the same documents have.
@@ -252,3 +255,29 @@ def test_evaluate_refuses_a_cascade_that_is_not_there(
     words = ["evaluate", "--data", str(collection), "--model-bundle", str(models[0]), "--cascade"]
     assert main(words) == 1
     assert "has no cascade" in capsys.readouterr().err
+
+
+def test_the_smaller_model_reads_as_many_passages_as_the_model(
+    models: tuple[Path, Path], index: Bundle[IndexManifest]
+) -> None:
+    alone = Measures(collection="dev", queries=1, values={"NDCG@10": 1.0})
+    small = open_model(models[1])
+    cascade = Cascade(
+        small=Cut(least=1, most=1, margin=0.0),
+        small_bundle=small.digest,
+        alone=alone,
+        cascaded=alone,
+        small_share=1,
+        model_share=0.5,
+        cost=0.6,
+    )
+    # The dogs are behind the 64 tokens that the smaller model reads at once.
+    hits = [Hit("short", "dog", 0.9, 1), Hit("long", "line " * 70 + "dog dog", 0.8, 2)]
+
+    def left(passages: Passages) -> list[str]:
+        stages = Stages(cascade, index.manifest, small, passages)
+        thinned = thin(stages, {"q": "file"}, {"q": hits}, 1)
+        return [hit.doc_id for hit in thinned.candidates["q"]]
+
+    assert left(ONE_PASSAGE) == ["short"]
+    assert left(Passages(2, 0)) == ["long"]

@@ -7,9 +7,11 @@ import pytest
 
 from engine.bundles import Bundle
 from export.__main__ import main
+from export.evaluate import PASSAGE_OVERLAP
 from export.measures import measure
 from schemas.manifests import IndexManifest
 from tests.unit.tiny_retrieval import BuildIndex, write_counting_model
+from worker.settings import PassageSettings
 
 # The model counts "fox", so it ranks c, b, a, d, e; what is equal stays as retrieved.
 TEXTS = {"a": "fox", "b": "fox fox", "c": "fox fox fox", "d": "dog", "e": "line"}
@@ -224,3 +226,55 @@ def test_a_missing_folder_for_the_report_is_told_before_the_work(
 ) -> None:
     assert main([*words, "--json", str(tmp_path / "nowhere" / "report.json")]) != 0
     assert "its folder does not exist" in capsys.readouterr().err
+
+
+# A pair of the counting model has 64 tokens: of this, the first passage reads no fox.
+LONG = {"a": "line " * 90 + "fox fox fox", "b": "line fox"}
+
+
+@pytest.fixture
+def long_words(build_tiny_index: BuildIndex, model: Path, tmp_path: Path) -> list[str]:
+    """The options for a collection with a document that is longer than the model reads."""
+    folder = tmp_path / "long"
+    folder.mkdir()
+    rows = [{"_id": key, "text": text} for key, text in LONG.items()]
+    (folder / "corpus.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "queries.jsonl").write_text(json.dumps({"_id": "q", "text": "file"}))
+    (folder / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq\ta\t1\n")
+    index = build_tiny_index(rows)
+    words = ["evaluate", "--data", str(folder), "--index-bundle", str(index.path)]
+    return [*words, "--model-bundle", str(model)]
+
+
+def test_in_passages_a_long_document_is_found_by_its_end(
+    long_words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    beginning = report_of(long_words, capsys)
+    whole = report_of([*long_words, "--passages", "2"], capsys)
+
+    assert beginning["reranked"]["MRR@10"] == pytest.approx(1 / 2)
+    assert beginning["passages"] is None
+    assert beginning["pairs"] == {"scored": 2, "truncated": 1, "failed": 0}
+    assert whole["reranked"]["MRR@10"] == 1
+    assert whole["passages"] == {"most": 2, "overlap": PASSAGE_OVERLAP, "scored": 3}
+    assert whole["pairs"] == {"scored": 2, "truncated": 1, "failed": 0}
+
+
+def test_passages_that_share_less_reach_further(
+    long_words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = report_of([*long_words, "--passages", "2", "--passage-overlap", "0"], capsys)
+
+    assert report["pairs"]["truncated"] == 0
+    assert report["passages"]["overlap"] == 0
+
+
+def test_the_default_overlap_is_that_of_the_worker() -> None:
+    assert PassageSettings().overlap == PASSAGE_OVERLAP
+
+
+def test_an_overlap_without_passages_is_refused(
+    long_words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*long_words, "--passage-overlap", "8"]) != 0
+    assert "--passages" in capsys.readouterr().err
