@@ -1,8 +1,8 @@
 """Groups to training batches, drawn by source."""
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations, pairwise
 from random import Random
 
 from training.groups import RIGHT, Group
@@ -88,14 +88,21 @@ def split_batch(batch: Batch, n_parts: int) -> list[Batch]:
         for q, c in zip(batch.queries, batch.candidates, strict=True)
     ]
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    n_cuts = min(n_parts, len(order)) - 1
-    ways = [(0, *cuts, len(order)) for cuts in combinations(range(1, len(order)), n_cuts)]
+    ordered = [max(1, lengths[row]) for row in order]
+    limits = sorted({n * length for length in ordered for n in range(1, len(ordered) + 1)})
+    least = bisect_left(limits, True, key=lambda limit: len(_cuts(ordered, limit)) <= n_parts)
+    return [_rows(batch, order[begin:end]) for begin, end in _cuts(ordered, limits[least])]
 
-    def slowest(cuts: tuple[int, ...]) -> int:
-        return max((end - begin) * lengths[order[end - 1]] for begin, end in pairwise(cuts))
 
-    best = min(ways, key=slowest)
-    return [_rows(batch, order[begin:end]) for begin, end in pairwise(best)]
+def _cuts(ordered: list[int], limit: int) -> list[tuple[int, int]]:
+    """The fewest parts of which none is more padded text than `limit`; the longest are last."""
+    cuts = []
+    end = len(ordered)
+    while end:
+        begin = max(0, end - max(1, limit // ordered[end - 1]))
+        cuts.append((begin, end))
+        end = begin
+    return cuts[::-1]
 
 
 def _rows(batch: Batch, rows: list[int]) -> Batch:

@@ -1,10 +1,10 @@
 """The recipe: one YAML file, checked as a whole before anything runs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -89,7 +89,7 @@ class EvalRecipe(_Strict):
     halves: list[str] = Field(
         default=[],
         description="of these collections only the half of the queries that `fuse --learn-half` "
-        "learns on, so that the other is held out from all choices",
+        "learns on, so that the other half is held out from both choices",
     )
     max_queries: PositiveInt = Field(
         default=40, description="queries per collection while training"
@@ -98,6 +98,12 @@ class EvalRecipe(_Strict):
     depth: PositiveInt = Field(default=100, description="candidates to rerank while training")
     every_steps: PositiveInt = 400
     patience: PositiveInt = Field(default=4, description="evaluations without gain before stopping")
+
+    @model_validator(mode="after")
+    def _halves_are_collections(self) -> Self:
+        if others := sorted(set(self.halves) - set(self.collections)):
+            raise ValueError(f"halves: {', '.join(others)} is none of the collections")
+        return self
 
 
 class Recipe(_Strict):

@@ -4,6 +4,7 @@ What is installed is in dpkg's status file, all that could be in apt's lists (so
 `apt-get -o Acquire::Languages=en update` was run).
 """
 
+import errno
 import re
 import subprocess
 from collections.abc import Iterator
@@ -22,12 +23,19 @@ _SPLIT_OFF_SHARE = 0.4
 
 
 def read_lists(folder: Path) -> str:
-    """Return the English descriptions in apt's `folder`; empty where it has none."""
+    """Return the English descriptions in apt's `folder`; empty where it has none.
+
+    Raises OSError where they are damaged, or apt is not there.
+    """
     files = sorted(folder.glob("*_i18n_Translation-en*"))
     if not files:
         return ""
     command = [_APT_HELPER, "cat-file", *map(str, files)]
-    return subprocess.run(command, check=True, capture_output=True).stdout.decode()  # noqa: S603
+    done = subprocess.run(command, check=False, capture_output=True)  # noqa: S603 - apt's own
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines() or ["it says nothing"]
+        raise OSError(errno.EIO, f"apt's lists can't be read: {said[0]}", str(folder))
+    return done.stdout.decode(errors="replace")
 
 
 def package_passages(text: str, rng: Random) -> list[Passage]:

@@ -9,6 +9,7 @@ from transformers.utils import logging as transformers_logging
 
 from training.beir import load_collection
 from training.config import Recipe, RecipeError, load_recipe
+from training.console import console
 from training.devcache import cached_devset
 from training.evaluate import DevSet, compare, retrieve, sample
 from training.groups import Group, read_groups, write_groups
@@ -23,7 +24,7 @@ from training.model import (
 )
 from training.retriever import Embedder
 from training.seeds import seeded
-from training.sources import JUDGED_SOURCES, PASSAGE_SOURCES, SourcePaths
+from training.sources import JUDGED_SOURCES, PASSAGE_SOURCES, MissingSourceError, SourcePaths
 from training.train import Chooser, train
 
 BASE_NAME = "sentence-transformers/all-MiniLM-L6-v2"
@@ -36,7 +37,12 @@ def _groups_of(name: str, recipe: Recipe, paths: SourcePaths, embedder: Embedder
     if name in JUDGED_SOURCES:
         return miner.mine_collection(load_collection(JUDGED_SOURCES[name]))[: amount.queries]
     passages = draw(PASSAGE_SOURCES[name](paths, rng), amount.queries, amount.pool, rng)
-    return miner.mine_passages(passages, amount.queries, rng)
+    if not passages:
+        raise MissingSourceError(f"source {name!r} has no texts here: leave it out of the recipe")
+    groups = miner.mine_passages(passages, amount.queries, rng)
+    if len(groups) < amount.queries:
+        console.print(f"{name}: {len(groups):,} queries of the {amount.queries:,} wanted")
+    return groups
 
 
 def _retrieved(name: str, base: Path, top_k: int, cache: Path) -> DevSet:

@@ -26,3 +26,11 @@ def test_queries_of_one_length_are_shared_out_evenly() -> None:
 
 def test_there_are_no_more_parts_than_queries() -> None:
     assert [part.queries for part in split_batch(_batch([5]), 2)] == [["0"]]
+
+
+def test_many_queries_are_cut_into_many_parts() -> None:
+    lengths = list(range(10, 74))
+    parts = split_batch(_batch(lengths), 8)
+    assert len(parts) == 8
+    assert sorted(int(query) for part in parts for query in part.queries) == list(range(64))
+    assert len(parts[0].queries) > len(parts[-1].queries)

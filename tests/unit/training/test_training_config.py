@@ -33,6 +33,7 @@ def test_the_committed_recipe_is_valid() -> None:
     [
         ("train: {steps: 10}\n", "data: Field required"),
         (GOOD + "lorra: {}\n", "lorra: Extra inputs are not permitted"),
+        (GOOD + "evaluate: {halves: [MED]}\n", "halves: MED is none of the collections"),
         (GOOD.replace("10", "0"), "train.steps: Input should be greater than 0"),
         ("data: [", "not valid YAML"),
         ("", "top level"),

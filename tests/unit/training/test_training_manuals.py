@@ -4,6 +4,8 @@ import gzip
 from pathlib import Path
 from random import Random
 
+import pytest
+
 from training.manuals import manual_passages, split_off
 from training.packages import package_passages, read_lists
 from training.passages import Passage
@@ -100,6 +102,40 @@ def _check(passage: Passage) -> None:
     assert passage.text.endswith("good for more")
     assert "\n" not in passage.text
     assert {"manuals", "packages"} <= PASSAGE_SOURCES.keys()
+
+
+def test_a_sentence_of_a_description_asks_for_the_rest() -> None:
+    entries = (
+        f"Package: p{number}\nDescription-en: short {number}\n Package {number}. "
+        + " ".join(SENTENCES)
+        for number in range(20)
+    )
+    found = package_passages("\n\n".join(f"{entry}\n" for entry in entries), Random(1))
+    short = [passage for passage in found if passage.queries[0].startswith("short ")]
+    assert 0 < len(short) < len(found) == 20
+    assert all(passage.queries[0] not in passage.text for passage in found)
+
+
+def test_damaged_lists_are_said_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helper = tmp_path / "helper"
+    helper.write_text("#!/bin/sh\necho it is damaged >&2\nexit 100\n")
+    helper.chmod(0o755)
+    monkeypatch.setattr("training.packages._APT_HELPER", str(helper))
+    (tmp_path / "main_i18n_Translation-en").write_bytes(b"")
+    with pytest.raises(OSError, match="can't be read: it is damaged"):
+        read_lists(tmp_path)
+
+
+def test_apt_says_what_its_lists_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    helper = tmp_path / "helper"
+    helper.write_text('#!/bin/sh\nshift\ncat "$@"\n')
+    helper.chmod(0o755)
+    monkeypatch.setattr("training.packages._APT_HELPER", str(helper))
+    for name in ("a", "b"):
+        (tmp_path / f"{name}_i18n_Translation-en").write_text(f"{name}\n")
+    assert read_lists(tmp_path) == "a\nb\n"
 
 
 def test_without_lists_there_are_no_descriptions(tmp_path: Path) -> None:

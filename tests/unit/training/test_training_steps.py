@@ -8,9 +8,10 @@ from peft import PeftModel
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
 from training.config import LoraRecipe, TrainRecipe
-from training.evaluate import score_pairs
+from training.evaluate import DevSet, sample, score_pairs
 from training.groups import Group
 from training.model import add_lora, load_adapter, save_adapter
+from training.seeds import half_of
 from training.train import train_steps
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "blue", "fox", "whale", "sea"]
@@ -80,3 +81,20 @@ def test_a_saved_adapter_scores_as_before(base: Path, tmp_path: Path) -> None:
     # half precision keeps 11 bits
     assert after == pytest.approx(before, rel=5e-3, abs=5e-3)
     assert before[0] != before[1]
+
+
+def test_of_a_half_only_its_queries_choose_a_step() -> None:
+    names = [f"q{number}" for number in range(11)]
+    dev = DevSet(
+        "toy",
+        dict.fromkeys(names, "fox"),
+        {"a": "fox", "b": "sea"},
+        {name: {"a": 0.2, "b": 0.9} for name in names},
+        {name: {"a": 1} for name in names},
+    )
+    half = sample(dev, 26, 1, 13, half=True)
+    assert sorted(half.queries) == sorted(half_of(names, second=False))
+    assert len(half.queries) == 6
+    assert not set(half.queries) & set(half_of(names, second=True))
+    assert set(half.retrieved) == set(half.qrels) == set(half.queries)
+    assert list(half.retrieved.values()) == [{"b": 0.9}] * 6
