@@ -39,7 +39,9 @@ class EngineCrossEncoder(CrossEncoder):
         model.reads_last = any(isinstance(module, LogitScore) for module in model)
         if model.reads_last:
             assert model.transformers_model is not None, "the decoder was opened"
-            compute_in_fp32(model.transformers_model.get_output_embeddings())
+            head = model.transformers_model.get_output_embeddings()
+            assert isinstance(head, torch.nn.Linear), "a causal model's head is one product"
+            compute_in_fp32(head)
         return model
 
     def preprocess(  # type: ignore[override] # the library's takes pictures and sound, too
@@ -106,16 +108,19 @@ def pad_left(pairs: Sequence[EncodedPair], pad_token_id: int) -> dict[str, Tenso
     return {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
 
 
-def compute_in_fp32(layer: torch.nn.Module) -> None:
-    """Leave a layer out of autocast: the difference of two logits in bfloat16 would be coarse."""
-    plain = layer.forward
+def compute_in_fp32(layer: torch.nn.Linear) -> None:
+    """Leave a layer out of autocast: the difference of two logits in bfloat16 would be coarse.
+
+    FSDP and DeepSpeed may hold its weights in bfloat16, so these are read anew each time.
+    """
 
     def forward(values: Tensor) -> Tensor:
+        bias = None if layer.bias is None else layer.bias.float()
         with torch.autocast(values.device.type, enabled=False):
-            found: Tensor = plain(values.float())
-        return found
+            return torch.nn.functional.linear(values.float(), layer.weight.float(), bias)
 
-    layer.forward = forward
+    module: torch.nn.Module = layer  # whose `forward` is an attribute
+    module.forward = forward
 
 
 def trained_weights(model: torch.nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

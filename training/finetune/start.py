@@ -42,6 +42,8 @@ TARGETS = {
 }
 # Any other family: every linear layer but the head.
 ALL_LINEAR = "all-linear"
+# Where a decoder says its words with the table that it reads them by, one changes the other.
+_WORDS = ("lm_head", "embed_tokens")
 
 
 @dataclass(frozen=True)
@@ -131,10 +133,11 @@ def cut_layers(network: PreTrainedModel, keep: Sequence[int]) -> None:
 def targets(start: Start, chosen: Sequence[str] | None) -> list[str] | str:
     """Return the names of the linear layers that get an adapter; raises FinetuneError."""
     if chosen is not None:
-        if start.checkpoint.is_decoder and "lm_head" in chosen:
+        words = [name for name in chosen if name.split(".")[-1] in _WORDS]
+        if start.checkpoint.is_decoder and words:
             raise FinetuneError(
-                "train.lora.target_modules: a decoder's lm_head may be its table of words, too: "
-                "leave it out"
+                "train.lora.target_modules: a decoder's lm_head and embed_tokens may be one table: "
+                f"leave out {', '.join(words)}"
             )
         return list(chosen)
     return list(TARGETS[start.family]) if start.family in TARGETS else ALL_LINEAR
@@ -154,18 +157,20 @@ def heads(start: Start) -> list[str]:
     ]
 
 
-def pair_encoder(start: Start, max_tokens: int, tokenizer_json: Path) -> PairEncoder:
+def pair_encoder(
+    start: Start, max_tokens: int, tokenizer_json: Path, setting: str = "train.max_tokens"
+) -> PairEncoder:
     """Return the engine's own way of building pairs, proved to be the tokenizer's.
 
     It is the one that export gives to the bundle. Writes `tokenizer_json`. Raises CheckpointError,
-    FinetuneError where `max_tokens` doesn't suit the model.
+    FinetuneError where `max_tokens`, which `setting` names, doesn't suit the model.
     """
     family = family_of(start.checkpoint, start.instruction)
     write_tokenizer(start.tokenizer, tokenizer_json)
     try:
         template = family.template(start.tokenizer, start.checkpoint, max_tokens)
     except CheckpointError as error:
-        raise FinetuneError(str(error).replace("--max-tokens", "train.max_tokens")) from None
+        raise FinetuneError(str(error).replace("--max-tokens", setting)) from None
     family.prove(start.tokenizer, template, tokenizer_json)
     return PairEncoder.load(tokenizer_json, template)
 

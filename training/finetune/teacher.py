@@ -28,8 +28,9 @@ def teach(
         teacher = starts.load(plan.teacher, None, instruction=plan.instruction)
         folder = work / "teacher"
         starts.write(teacher, folder)
-        tokens = plan.max_tokens + _more_tokens(teacher, student)
-        encoder = starts.pair_encoder(teacher, tokens, folder / "engine.json")
+        tokens = plan.max_tokens + _chat_tokens(teacher) - _chat_tokens(student, plan.max_tokens)
+        setting = f"train.max_tokens {plan.max_tokens} gives the teacher pairs of"
+        encoder = starts.pair_encoder(teacher, tokens, folder / "engine.json", setting)
         readable = [query for query in queries if encoder.fits(query.query)]
         scores = _score(EngineCrossEncoder.open(folder, encoder), readable)
         shutil.rmtree(folder)
@@ -38,12 +39,12 @@ def teach(
     return found
 
 
-def _more_tokens(teacher: starts.Start, student: starts.Start) -> int:
-    """Return what a chat template takes, where the student has none: both read as much of texts."""
-    if student.checkpoint.is_decoder or not teacher.checkpoint.is_decoder:
+def _chat_tokens(start: starts.Start, max_tokens: int | None = None) -> int:
+    """Return what a chat template takes of a pair: without it both read as much of texts."""
+    if not start.checkpoint.is_decoder:
         return 0
-    family = family_of(teacher.checkpoint, teacher.instruction)
-    template = family.template(teacher.tokenizer, teacher.checkpoint, None)
+    family = family_of(start.checkpoint, start.instruction)
+    template = family.template(start.tokenizer, start.checkpoint, max_tokens)
     return len(template.prefix) + len(template.infix) + len(template.suffix)
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from random import Random
 
 from engine.bundles import Bundle, open_model
+from export.checkpoint import default_checkpoint
 from export.corpus import write_qrels
 from export.errors import VerificationError
 from export.model_steps import Request, export_model
+from export.pair_template import load_tokenizer, longest_pair
 from schemas.manifests import ModelManifest
 from training.errors import TrainingError
 from training.finetune.labels import LabelledQuery, relevances
@@ -52,7 +54,10 @@ def export_new(
 def open_current(
     plan: GatePlan, registry: Registry, max_tokens: int, folder: Path
 ) -> Bundle[ModelManifest]:
-    """Open the model to beat; the default reranker is exported, where nothing serves yet."""
+    """Open the model to beat; the default reranker is exported, where nothing serves yet.
+
+    It reads `max_tokens`, or as many as it can: a decoder's chat template may take more.
+    """
     if plan.current is not None:
         return open_model(plan.current)
     serving = registry.current()
@@ -63,9 +68,11 @@ def open_current(
                 "there, or name it in gate.current"
             )
         return open_model(registry.bundle(serving))
-    out = folder / f"default-{plan.precision}-{max_tokens}"
+    default, _ = default_checkpoint()
+    tokens = min(max_tokens, longest_pair(load_tokenizer(default), default.config, None))
+    out = folder / f"default-{plan.precision}-{tokens}"
     if not out.is_dir():
-        export_model(Request(precision=plan.precision, out=out, max_tokens=max_tokens))
+        export_model(Request(precision=plan.precision, out=out, max_tokens=tokens))
     return open_model(out)
 
 

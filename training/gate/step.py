@@ -1,7 +1,7 @@
 """`gate`: the new model against the one that serves.
 
 1. Refuse held-out queries that were trained on.
-2. Export the new model, through the export's own gate.
+2. Open the current model, and export the new one, through the export's own gate.
 3. Rank the held-out queries with both bundles, by the engine that serves.
 4. Judge: the chosen measure rises for sure, no other falls, no slice pays, and the speed holds.
 
@@ -149,12 +149,13 @@ def _judge(ground: Ground, verdict: Verdict) -> Bundle[ModelManifest] | None:
     if leakage:
         verdict.reasons.append(str(leakage))
         return None
-    new = _export(ground, splits, verdict)
-    if new is None:
-        return None
+    # First, as an export takes long: what is wrong with it is said before.
     current = bundles.open_current(
         plan, Registry(ground.registry), ground.max_tokens, ground.folder
     )
+    new = _export(ground, splits, verdict)
+    if new is None:
+        return None
     for role, one in (("current", current), ("new", new)):
         verdict.found[role] = {"name": one.manifest.name, "digest": one.digest}
     _measure(plan, held_out, current, new, verdict)

