@@ -91,7 +91,10 @@ class _Speed:
 
 
 class Admission:
-    """Plans batches. Not safe to call from several threads."""
+    """Plans batches. One thread calls it; `stop_after_s` alone may be called from others.
+
+    That reads settings, which stay, and `_overhead_s`, which each change sets once.
+    """
 
     def __init__(
         self,
@@ -123,8 +126,9 @@ class Admission:
         if not self.pairs_per_s:
             return
         beside = seconds - pairs / self.pairs_per_s - self._overhead_s
-        self._overhead_s += beside * (OVERHEAD_RISE if beside > 0 else OVERHEAD_FALL)
-        self._overhead_s = min(max(OVERHEAD_S, self._overhead_s), OVERHEAD_MAX_S)
+        learnt = self._overhead_s + beside * (OVERHEAD_RISE if beside > 0 else OVERHEAD_FALL)
+        # Set once: another thread may read it in `stop_after_s`.
+        self._overhead_s = min(max(OVERHEAD_S, learnt), OVERHEAD_MAX_S)
 
     def cost(self, queries: Sequence[Query], plans: Sequence[Plan]) -> int:
         """Return what a batch takes: in pairs of the model, also where the smaller one scores."""
@@ -175,7 +179,7 @@ class Admission:
         """Return in how many seconds scoring must end, whatever was scored by then.
 
         Plans follow from measured speed, and a machine may become slower than it was. None: a
-        query without a deadline is scored whole, however long it takes.
+        query without a deadline is scored whole, however long it takes. Any thread may ask.
         """
         budgets = [
             self._budget_s(query, now_s)[0]

@@ -86,7 +86,11 @@ class Routing:
 
     @property
     def stats(self) -> LaneStats:
-        """Candidates that were dealt with, the tokens read and the time taken by both models."""
+        """Candidates that were dealt with, the tokens read and the time taken by both models.
+
+        What a smaller model scored before its time was up counts, although the model sees none of
+        it: left out, its time would be too, and a machine that became slow would still look fast.
+        """
         model = self._lanes.stats
         if self._small is None:
             return replace(model, pairs=model.pairs + self._routed)

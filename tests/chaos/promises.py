@@ -209,6 +209,10 @@ PROMISES = (
         [
             f"{UNIT}/test_late.py::test_the_loop_stops_what_is_late",
             f"{UNIT}/test_late.py::test_what_is_not_scored_in_time_is_answered_in_retrieval_order",
+            f"{UNIT}/test_routing_late.py::"
+            "test_the_loop_answers_what_the_smaller_model_had_no_time_for",
+            f"{UNIT}/test_build.py::"
+            "test_a_cascade_s_smaller_model_is_told_to_end_when_the_model_must",
         ],
     ),
     Promise(

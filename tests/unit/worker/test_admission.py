@@ -12,6 +12,7 @@ from tests.fakes.clock import START_S
 from tests.fakes.events import query_of
 from worker.admission import (
     FULL,
+    OVERHEAD_MAX_S,
     OVERHEAD_S,
     STRAINED_SHARE,
     WITHIN_DEADLINE,
@@ -70,6 +71,27 @@ def test_a_deadline_with_room_is_not_cut() -> None:
 def test_a_tight_deadline_scores_what_fits() -> None:
     (found,) = plan(admission(), query(200, deadline_ms=1000))
     assert found == Plan(IN_A_SECOND, "deadline")
+
+
+def test_another_thread_never_sees_an_overhead_that_is_out_of_bounds() -> None:
+    """The cascade asks `stop_after_s` from the thread that begins batches."""
+    seen: list[float] = []
+
+    class Watched(Admission):
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if name == "_overhead_s":
+                assert isinstance(value, float)
+                seen.append(value)
+
+    lanes = FakeLanes()
+    lanes.scored(100, 2.0)
+    as_lanes: Lanes = lanes  # type: ignore[assignment]
+    of = Watched(OverloadSettings(), as_lanes)
+    of.measure()
+    of.finished(0, 10**6)
+    of.finished(10**6, 0.0)
+    assert seen == [OVERHEAD_S, OVERHEAD_MAX_S, OVERHEAD_S]
 
 
 def test_age_counts() -> None:

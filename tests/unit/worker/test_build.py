@@ -11,11 +11,15 @@ from engine.devices import Device, open_lanes
 from engine.index import Retriever
 from engine.lanes import Lanes
 from schemas.manifests import ModelManifest
+from tests.fakes.clock import START_S, FakeClock
+from tests.fakes.events import event_json, query_of
 from tests.fakes.store import FakeStore
 from tests.unit.tiny_retrieval import write_counting_model
 from worker import build
-from worker.build import Bundles, _scored_by, build_engine
-from worker.settings import BatchSettings, PassageSettings, Settings
+from worker.admission import FULL
+from worker.build import Bundles, Engine, _scored_by, build_engine, build_loop
+from worker.settings import BatchSettings, KafkaSettings, PassageSettings, Settings
+from worker.store import Store
 
 CORES = 8
 
@@ -81,3 +85,34 @@ def test_scores_of_gpus_have_keys_by_how_gpus_are_asked(device: Device, key: str
     assert _scored_by(settings, "sha256:1") == key
     passages = settings.model_copy(update={"passages": PassageSettings(most=3, overlap=16)})
     assert _scored_by(passages, "sha256:1") == f"{key}:3/16"
+
+
+def test_a_cascade_s_smaller_model_is_told_to_end_when_the_model_must(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The reranker that the loop gets asks admission, by the loop's clock."""
+    engines: list[Engine] = []
+
+    def engine(settings: Settings, bundles: Bundles, _: Store) -> Engine:
+        engines.append(build_engine(settings, bundles, FakeStore()))
+        return engines[-1]
+
+    model = open_model(write_counting_model(tmp_path, "fox"))
+    monkeypatch.setattr(build, "SystemClock", FakeClock)
+    monkeypatch.setattr(build, "open_bundles", lambda _: Bundles(model, None))
+    monkeypatch.setattr(build, "build_engine", engine)
+    monkeypatch.setattr(build, "connect", lambda _: None)
+    monkeypatch.setattr(build, "serve", lambda *_: None)
+    parts = build_loop(Settings(kafka=KafkaSettings(embedded=True)))._parts
+    engines[0].lanes.close()
+
+    value = event_json("q", texts=["fox"], deadline_ms=1000)
+    queries = [query_of(value, timestamp_ms=int(START_S * 1000))]
+    left_s = parts.reranker.time_left
+    assert left_s is not None, "the smaller model would go on for ever"
+    expected = parts.admission.stop_after_s(queries, [FULL], parts.clock.now())
+    assert expected is not None
+    assert left_s(queries, [FULL]) == expected
+    assert isinstance(parts.clock, FakeClock)
+    parts.clock.advance(0.5)
+    assert left_s(queries, [FULL]) == pytest.approx(expected - 0.5)
