@@ -23,6 +23,7 @@ from engine.cascade import by_retriever, survivors
 from engine.fusion import fuse, fusion_for
 from engine.index import Retriever
 from engine.score import Scorer
+from export.cascade_bounds import ENOUGH, unseen_losers
 from export.cascade_choice import CascadeError, Choice, Judged, choose, ideal_gain
 from export.cascade_parts import Scores, score_candidates, with_tails
 from export.corpus import Collection, open_collection
@@ -45,8 +46,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
         description="Chooses on a development set which candidates the model need not score, and "
         "writes the bundle again with the choice in its manifest. Files stay as they are. Of a "
         "grid of cuts it takes the cheapest that keep --keep of NDCG@10, and of the model's own "
-        "first ten, at the lower end of a 95 % interval over the queries. What is kept of queries "
-        "that cuts were not chosen on is estimated by cross-validation.",
+        "first ten, at the lower end of a 95 % interval (bootstrap over the queries, which sees "
+        "nothing of what no query lost). What is kept of queries that cuts were not chosen on is "
+        "estimated by cross-validation.",
     )
     parser.add_argument("--model-bundle", type=Path, required=True, metavar="DIR")
     parser.add_argument(
@@ -61,7 +63,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[Any]") -> None:
         type=Path,
         required=True,
         metavar="BEIR_DIR",
-        help="a development set that is not used for testing: corpus, queries and qrels.tsv",
+        help="a development set that is not used for testing: corpus, queries (of which "
+        f"{ENOUGH} or more are judged) and qrels.tsv",
     )
     parser.add_argument(
         "--index-bundle",
@@ -95,6 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
         development = Development(
             open_collection(arguments.data), arguments.index_bundle, arguments.top_k
         )
+        _warn_of_few(len(development.collection.judgements))
         cascade = make_cascade(model, small, development, arguments.keep)
         for name in model.manifest.files:
             (staging / name).parent.mkdir(parents=True, exist_ok=True)
@@ -146,7 +150,9 @@ def make_cascade(
         kept=Kept(
             judged=round(choice.kept, 4),
             own=round(choice.own, 4),
-            held_out=None if choice.held_out is None else round(choice.held_out, 4),
+            held_out=None if choice.held_out.kept is None else round(choice.held_out.kept, 4),
+            folds=choice.held_out.folds,
+            folds_cut=choice.held_out.cut,
         ),
         small_share=round(choice.small_share, 4),
         model_share=round(choice.model_share, 4),
@@ -254,19 +260,37 @@ def _show(cascade: Cascade, out: Path) -> None:
         f"cost         {cascade.cost:.1%} of the model alone: {1 / cascade.cost:.2f} times as fast",
         f"NDCG@10      {cascaded:.4f}, alone {alone:.4f}, on {cascade.alone.collection} "
         f"({cascade.alone.queries} queries)",
-        *([] if cascade.kept is None else _kept(cascade.kept)),
+        *([] if cascade.kept is None else _kept(cascade.kept, cascade.alone.queries)),
     ]
     sys.stdout.write("\n".join(lines) + "\n")
 
 
-def _kept(kept: Kept) -> list[str]:
+def _kept(kept: Kept, queries: int) -> list[str]:
     lines = [
         f"kept         {kept.judged:.1%} of NDCG@10 and {kept.own:.1%} of the model's own first "
-        "ten at least (95 %)"
+        "ten: lower ends of 95 % intervals (bootstrap)"
     ]
-    if kept.held_out is not None:
-        lines.append(f"held out     {kept.held_out:.1%} of NDCG@10 on queries not chosen on")
+    if max(kept.judged, kept.own) == 1:
+        lines.append(
+            f"not seen     where none of {queries} queries lost anything, up to "
+            f"{unseen_losers(queries):.1%} of other queries may (95 %)"
+        )
+    if kept.folds:
+        held_out = "" if kept.held_out is None else f"{kept.held_out:.1%} of NDCG@10 kept; "
+        lines.append(
+            f"held out     {held_out}{kept.folds_cut} of {kept.folds} folds cut anything, chosen "
+            "on the other queries"
+        )
     return lines
+
+
+def _warn_of_few(queries: int) -> None:
+    if queries < ENOUGH:
+        sys.stderr.write(
+            f"warning: {queries} judged queries are too few to tell what cuts lose (up to "
+            f"{unseen_losers(queries):.0%} of other queries may lose something where none of these "
+            f"does): choose on {ENOUGH} or more\n"
+        )
 
 
 def _text(cut: object) -> str:

@@ -64,13 +64,24 @@ class Judged:
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """What the rule does to queries that it does not see, by cross-validation.
+
+    `kept` is of the NDCG@10 of those folds for which the rule cuts anything; None without one.
+    """
+
+    kept: float | None
+    folds: int
+    cut: int
+
+
+@dataclass(frozen=True)
 class Choice:
     """Two cuts and what they do on the development set; shares are of all candidates.
 
-    `kept` is how much of the model's NDCG@10 they keep at least, and `own` how much of the model's
-    own first ten. What a query gains does not make up for what others lose: gains are luck, and on
-    other queries they will not come again. `held_out` is what was kept of the queries' NDCG@10 on
-    which cuts were not chosen, by cross-validation of the same rule; None with a single query.
+    `kept` is how much of the model's NDCG@10 they keep, and `own` how much of the model's own first
+    ten, at the lower end of an interval (see `at_least`). What a query gains does not make up for
+    what others lose: gains are luck, and on other queries they will not come again.
     """
 
     retriever: Cut | None
@@ -79,7 +90,7 @@ class Choice:
     ndcg: float
     kept: float
     own: float
-    held_out: float | None
+    held_out: HeldOut
     small_share: float
     model_share: float
     cost: float
@@ -111,24 +122,28 @@ class _Trials:
         return np.maximum(0, self.alone - self.ndcg)
 
     def cheapest(self, queries: Queries, keep: float) -> tuple[int, float, float] | None:
-        """Return the cheapest cuts that keep enough of such queries, and how much of both."""
+        """Return the cheapest cuts that keep enough of such queries, and how much of both.
+
+        None where nothing that is cheaper than the model alone does.
+        """
         alone = self.alone[queries]
         kept = at_least(self.lost[:, queries], alone)
         own = at_least(1 - self.own[:, queries], np.ones(len(queries)))
-        enough = np.flatnonzero((kept >= keep) & (own >= keep))
+        cheaper = np.asarray([each.cost < 1 for each in self.cuts])
+        enough = np.flatnonzero(cheaper & (kept >= keep) & (own >= keep))
         if not len(enough):
             return None
         best = int(min(enough, key=lambda at: self.cuts[int(at)].cost))
         return best, float(kept[best]), float(own[best])
 
-    def held_out(self, keep: float) -> float | None:
-        """Return what the rule keeps of queries that it does not see; see `Choice`."""
-        lost: list[float] = []
-        for seen, unseen in folds(len(self.alone)):
-            found = self.cheapest(seen, keep)
-            lost.append(0.0 if found is None else float(self.lost[found[0], unseen].sum()))
-        whole = float(self.alone.sum())
-        return 1 - sum(lost) / whole if lost and whole else None
+    def held_out(self, keep: float) -> HeldOut:
+        """Return what the rule keeps of queries that it does not see."""
+        shared = list(folds(len(self.alone)))
+        found = [(self.cheapest(seen, keep), unseen) for seen, unseen in shared]
+        cut = [(best[0], unseen) for best, unseen in found if best is not None]
+        lost = sum(float(self.lost[at, unseen].sum()) for at, unseen in cut)
+        whole = sum(float(self.alone[unseen].sum()) for _, unseen in cut)
+        return HeldOut(1 - lost / whole if whole else None, len(shared), len(cut))
 
 
 def ideal_gain(grades: Sequence[int]) -> float:
@@ -145,9 +160,10 @@ def choose(judged: Sequence[Judged], small_cost: float, keep: float) -> Choice:
     """
     trials = _try_all(judged, small_cost)
     found = trials.cheapest(np.arange(len(judged)), keep)
-    if found is None or trials.cuts[found[0]].cost >= 1:
+    if found is None:
         raise CascadeError(
-            f"no cascade keeps {keep:.1%} of NDCG@10 for certain and saves anything: a smaller "
+            f"no cascade that saves anything keeps {keep:.1%} of NDCG@10 and of the model's own "
+            "first ten at the lower end of a 95 % interval (bootstrap over the queries): a smaller "
             "model that agrees better with this one may, or more queries to choose on"
         )
     at, kept, own = found

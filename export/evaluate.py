@@ -96,7 +96,8 @@ def add_parser(subparsers: Any) -> None:
         "--passage-overlap",
         type=_from_zero,
         metavar="M",
-        help=f"tokens that a passage shares with the next (default: {PASSAGE_OVERLAP})",
+        help="tokens that a passage shares with the next, at most half of it (default: "
+        f"{PASSAGE_OVERLAP})",
     )
     parser.set_defaults(func=run)
 
@@ -298,7 +299,7 @@ def _show(report: dict[str, Any]) -> None:
     if passages is not None:
         console.print(
             f"{passages['scored']:,} passages scored, at most {passages['most']} of a document, "
-            f"which share {passages['overlap']} tokens"
+            f"which share at most {passages['overlap']} tokens"
         )
     if report["cascade"] is not None:
         console.print(

@@ -123,17 +123,31 @@ class Cut(ManifestPart):
 
 
 class Kept(ManifestPart):
-    """How much a cascade keeps of what the model does alone, where nothing gained counts."""
+    """How much a cascade keeps of what the model does alone, where nothing gained counts.
+
+    Intervals are of a bootstrap over the queries, which sees nothing of what no query lost: where
+    none of n queries lost anything they say 1, and up to about 3 / n of other queries may lose.
+    """
 
     judged: Annotated[float, Field(ge=0, le=1)] = Field(
-        description="Of NDCG@10, at least: the lower end of a one-sided 95 % interval."
+        description="Of NDCG@10: the lower end of a one-sided 95 % interval of a bootstrap."
     )
     own: Annotated[float, Field(ge=0, le=1)] = Field(
-        description="Of the model's own first ten, weighted as NDCG@10 weighs places, at least."
+        description="Of the model's own first ten, weighted as NDCG@10 weighs places: the lower "
+        "end of such an interval."
     )
     held_out: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None,
-        description="Of NDCG@10 on queries that cuts were not chosen on, by cross-validation.",
+        description="Of NDCG@10 on queries that cuts were not chosen on, by cross-validation; of "
+        "the folds whose choice cuts anything. Unset where none does.",
+    )
+    folds: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Of that cross-validation. Unset in earlier versions."
+    )
+    folds_cut: Annotated[int, Field(ge=0)] | None = Field(
+        default=None,
+        description="In how many of the folds the choice cuts anything; in the others nothing "
+        "that is cheaper than the model alone keeps enough.",
     )
 
 

@@ -11,8 +11,8 @@ from engine.bundles import Bundle, open_model
 from engine.index import Hit
 from engine.passages import ONE_PASSAGE, Passages
 from export.__main__ import main
-from export.cascade_bounds import at_least, folds
-from export.cascade_choice import CascadeError, Judged, choose, ideal_gain
+from export.cascade_bounds import ENOUGH, at_least, folds, unseen_losers
+from export.cascade_choice import CascadeError, Judged, _try_all, choose, ideal_gain
 from export.cascade_parts import Stages, thin
 from schemas.manifests import Cascade, Cut, IndexManifest, Measures
 from tests.unit.tiny_retrieval import BuildIndex, write_counting_model
@@ -154,7 +154,33 @@ def test_cross_validation_sees_what_the_choice_can_not() -> None:
     choice = choose(queries, small_cost=1.0, keep=0.995)
 
     assert choice.kept == 1
-    assert choice.held_out == pytest.approx(30 / 31)
+    assert choice.held_out.kept == pytest.approx(30 / 31)
+    assert (choice.held_out.cut, choice.held_out.folds) == (5, 5)
+
+
+def test_a_fold_that_cuts_nothing_does_not_tell_what_cuts_keep() -> None:
+    """The last query's only right document is the last one retrieved: with it nothing is cut."""
+    queries = [retrieved_at(1) for _ in range(7)] + [retrieved_at(100)]
+    with pytest.raises(CascadeError, match="bootstrap over the queries"):
+        choose(queries, small_cost=1.0, keep=0.9)
+
+    held_out = _try_all(queries, small_cost=1.0).held_out(0.9)
+
+    # All choices but the one that is checked on it see it.
+    assert (held_out.cut, held_out.folds) == (1, 5)
+    assert held_out.kept is not None
+    assert held_out.kept < 1
+
+
+def test_where_no_fold_cuts_anything_nothing_is_said_of_what_is_kept() -> None:
+    held_out = _try_all([retrieved_at(100)] * 4, small_cost=1.0).held_out(0.995)
+    assert (held_out.kept, held_out.cut, held_out.folds) == (None, 0, 4)
+
+
+def test_what_no_query_lost_others_may_lose() -> None:
+    assert unseen_losers(81) == pytest.approx(0.036, abs=0.001)
+    assert unseen_losers(ENOUGH) < 0.05 < unseen_losers(ENOUGH - 1)
+    assert ENOUGH == 59
 
 
 def test_gains_are_those_of_the_best_order() -> None:
@@ -216,8 +242,27 @@ def test_the_choice_is_in_the_manifest_of_a_new_bundle(
     assert cascade.model_share < 1
     assert cascade.kept is not None
     assert min(cascade.kept.judged, cascade.kept.own) >= 0.995
-    assert cascade.kept.held_out is not None
+    assert cascade.kept.folds == len(QUERIES)
+    assert cascade.kept.folds_cut is not None
+    assert (cascade.kept.held_out is None) == (cascade.kept.folds_cut == 0)
     assert cascade.small_bundle in (None, small.digest)
+
+
+def test_few_queries_are_warned_of(
+    models: tuple[Path, Path],
+    collection: Path,
+    index: Bundle[IndexManifest],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["cascade", "--data", str(collection), "--index-bundle", str(index.path)]
+    words += ["--model-bundle", str(models[0]), "--small-bundle", str(models[1])]
+    assert main([*words, "--out", str(tmp_path / "cascaded")]) == 0
+    said = capsys.readouterr()
+    assert "warning: 2 judged queries are too few" in said.err
+    assert "at least (95 %)" not in said.out
+    assert "where none of 2 queries lost anything, up to 77.6% of other queries may" in said.out
+    assert "of 2 folds cut anything" in said.out
 
 
 def test_evaluate_scores_less_with_it_and_ranks_as_well(

@@ -269,6 +269,14 @@ def test_passages_that_share_less_reach_further(
     assert report["passages"]["overlap"] == 0
 
 
+def test_the_table_says_the_most_that_passages_share(
+    long_words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The model reads 64 tokens of a pair: passages that share 60 would hardly go on."""
+    assert main([*long_words, "--passages", "2", "--passage-overlap", "60"]) == 0
+    assert "share at most 60 tokens" in capsys.readouterr().out
+
+
 def test_the_default_overlap_is_that_of_the_worker() -> None:
     assert PassageSettings().overlap == PASSAGE_OVERLAP
 
