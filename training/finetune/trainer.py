@@ -30,6 +30,7 @@ FULL_SHARE = 0.1
 
 def arguments(plan: TrainPlan, folder: Path, steps: int) -> CrossEncoderTrainingArguments:
     """Return the library's arguments for a plan."""
+    every = min(plan.evaluate_every, steps)  # at least one look, or there is nothing to keep
     rate = plan.learning_rate * (FULL_SHARE if plan.method == "full" else 1.0)
     return CrossEncoderTrainingArguments(
         output_dir=str(folder),
@@ -44,15 +45,15 @@ def arguments(plan: TrainPlan, folder: Path, steps: int) -> CrossEncoderTraining
         bf16=plan.bf16,
         use_cpu=not torch.cuda.is_available(),
         eval_strategy="steps",
-        eval_steps=plan.evaluate_every,
+        eval_steps=every,
         save_strategy="steps",
-        save_steps=plan.evaluate_every,
+        save_steps=every,
         save_total_limit=2,
         load_best_model_at_end=True,
         metric_for_best_model=f"eval_{MEASURE}",
         greater_is_better=True,
         logging_strategy="steps",
-        logging_steps=plan.evaluate_every,
+        logging_steps=every,
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
         disable_tqdm=True,
