@@ -71,10 +71,10 @@ MUTATIONS = (
     Mutation(
         "batches are committed as they come",
         "worker/loop.py",
-        "        while self._in_work and self._in_work[0].done:\n",
+        "        while self._first_is_done():\n",
         "        while self._in_work and self._in_work[-1].done:\n"
         "            self._in_work.rotate(1)\n",
-        (f"{WORKER}/test_loop.py::test_events_are_answered_in_order",),
+        (f"{WORKER}/test_loop.py::test_what_is_in_work_is_bounded",),
     ),
     Mutation(
         "back-offs have no jitter",
