@@ -23,9 +23,10 @@ def test_defaults_fill_a_short_recipe(tmp_path: Path) -> None:
     assert recipe.lora.rank == 16
 
 
-def test_the_committed_recipe_is_valid() -> None:
+@pytest.mark.parametrize("name", ["default", "broad"])
+def test_the_committed_recipes_are_valid(name: str) -> None:
     folder = Path(training.__file__).parent / "recipes"
-    assert load_recipe(folder / "default.yaml").data.sources
+    assert load_recipe(folder / f"{name}.yaml").data.sources
 
 
 @pytest.mark.parametrize(
