@@ -18,7 +18,7 @@ help:  ## list the commands
 install: $(STAMP)  ## the project's own .venv with all extras that the machine can use
 
 # uv installs in seconds what pip installs in minutes; it comes from PyPI like everything else.
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock pyproject.toml hatch_build.py $(wildcard engine/kernels/*.[ch])
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c requirements.lock -e ".[dev]"

@@ -18,6 +18,7 @@ from bench.report import Machine, Row, Table, show, wide_console, write
 from engine.batches import MAX_BATCH_TOKENS, MAX_ROWS
 from engine.bundles import Bundle, open_model
 from engine.errors import BundleError
+from engine.graph import session_options
 from schemas.manifests import ModelManifest
 
 OUT = Path("build/bench")
@@ -77,8 +78,7 @@ def profile(bundle: Bundle[ModelManifest]) -> Table:
 def _operators(bundle: Bundle[ModelManifest], length: int) -> "Counter[str]":
     manifest = bundle.manifest
     rows = max(1, min(MAX_ROWS, MAX_BATCH_TOKENS // length))
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
+    options = session_options()
     options.enable_profiling = True
     chance = np.random.default_rng(length)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,7 @@
-"""What runs a model bundle's graph: ONNX Runtime on the CPU or a GPU, or OpenVINO on the CPU."""
+"""What runs a model bundle's graph: ONNX Runtime on the CPU or a GPU, or OpenVINO on the CPU.
+
+`cpu` is ONNX Runtime with `engine.kernels` where the CPU can run them, `cpu-standard` without.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +22,7 @@ from engine.providers import CUDA, TENSORRT, Gpu, gpu_providers, gpu_size
 from engine.stacks import Filled
 from schemas.manifests import ModelManifest
 
-Device = Literal["cpu", "openvino", "cuda", "tensorrt"]
+Device = Literal["cpu", "cpu-standard", "openvino", "cuda", "tensorrt"]
 
 FIRST = {"cuda": CUDA, "tensorrt": TENSORRT}
 
@@ -58,20 +61,20 @@ def open_lanes(
     """
     manifest = bundle.manifest
     graph: Graph | Filled
-    if device == "cpu" or device == "openvino":  # noqa: PLR1714 - mypy narrows by equality only
-        graph = open_graph(bundle, device, lanes)
-    else:
+    if device == "cuda" or device == "tensorrt":  # noqa: PLR1714 - mypy narrows by equality only
         graph = open_on_gpu(bundle, device, engine_cache)
         if MASK in manifest.inputs:
             graph = Filled(graph, manifest.pad_token_id, manifest.pair.max_tokens)
+    else:
+        graph = open_graph(bundle, device, lanes)
     return Lanes(graph, lanes, batch_sizes(manifest, device))
 
 
 def default_size(manifest: ModelManifest, device: Device) -> BatchSize:
     """Return the largest batch on a device where none was measured."""
-    if device == "cpu" or device == "openvino":  # noqa: PLR1714 - mypy narrows by equality only
-        return BatchSize()
-    return gpu_size(manifest, device)
+    if device == "cuda" or device == "tensorrt":  # noqa: PLR1714 - mypy narrows by equality only
+        return gpu_size(manifest, device)
+    return BatchSize()
 
 
 def batch_sizes(manifest: ModelManifest, device: Device) -> BatchSizes:
@@ -91,8 +94,8 @@ def open_graph(
 
     Without a GPU that works ONNX Runtime would quietly take the CPU: that is an error here.
     """
-    if device == "cpu":
-        return OnnxGraph.open(bundle)
+    if device == "cpu" or device == "cpu-standard":  # noqa: PLR1714 - see above
+        return OnnxGraph.open(bundle, kernels=device == "cpu")
     if device == "openvino":
         from engine.openvino_graph import OpenVinoGraph  # noqa: PLC0415 - an optional extra
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from engine.bundles import Bundle
 from engine.errors import BundleError
+from engine.kernels import library
 from schemas.manifests import ModelManifest
 
 Logits = NDArray[np.float32]
@@ -44,9 +45,12 @@ class OnnxGraph:
         cls,
         bundle: Bundle[ModelManifest],
         providers: Sequence[Provider] = (),
+        *,
+        kernels: bool = True,
     ) -> "OnnxGraph":
         """Load `model.onnx`; `providers` are ONNX Runtime's, with options, best first (none: CPU).
 
+        With `kernels`, and no providers, the CPU computes with `engine.kernels` where it can.
         Raises BundleError for what is no model, or not the model that the manifest describes.
         """
         manifest, file = bundle.manifest, bundle.file("model.onnx")
@@ -54,7 +58,7 @@ class OnnxGraph:
             _load_gpu_libraries(providers)
             session = ort.InferenceSession(
                 str(file),
-                _session_options(),
+                session_options(kernels=kernels and not providers),
                 providers=[(name, dict(options)) for name, options in providers or CPU_ONLY],
                 disabled_optimizers=set(manifest.disabled_optimizers),
                 # What fails on a GPU is said, not quietly done on the CPU.
@@ -125,8 +129,11 @@ def _check_names(session: ort.InferenceSession, manifest: ModelManifest, file: P
         )
 
 
-def _session_options() -> ort.SessionOptions:
+def session_options(*, kernels: bool = True) -> ort.SessionOptions:
+    """Return options for one lane: one thread, and the kernels that this CPU has, if wanted."""
     options = ort.SessionOptions()
+    if kernels and (found := library()) is not None:
+        options.register_custom_ops_library(str(found))
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL

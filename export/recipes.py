@@ -11,6 +11,7 @@ from engine.pairs import EncodedPair
 from export.adapters import Fp32Graph
 from export.bars import progress
 from export.quantize.fp16 import fp16_graph
+from export.quantize.fuse import fused
 from export.quantize.int4 import int4_products
 from export.quantize.int8 import int8_products
 from export.quantize.ranges import Ranges, measure
@@ -72,7 +73,7 @@ class Kitchen:
         """Quantize all products, then all but those that suffer most."""
         model, sites = self.fp32.model, find_sites(self.fp32.model)
         recipe = f"{self.fp32.recipe}-{name}"
-        yield Candidate(recipe, smaller_tables(quantize(model, sites, frozenset()), bits))
+        yield Candidate(recipe, fused(smaller_tables(quantize(model, sites, frozenset()), bits)))
         step = max(1, len(self.compared) // _SENSITIVITY_PAIRS)
         with progress("Measuring which products suffer most"):
             errors = relative_errors(model, sites, quantize, self.compared[::step], self.bench)
@@ -80,7 +81,7 @@ class Kitchen:
             kept = most_sensitive(errors, share)
             yield Candidate(
                 f"{recipe}, {len(kept)} of {len(errors)} products in fp32",
-                smaller_tables(quantize(model, sites, kept), bits),
+                fused(smaller_tables(quantize(model, sites, kept), bits)),
             )
 
 

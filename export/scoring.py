@@ -11,7 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from engine.errors import QueryTooLongError
-from engine.graph import Logits, OnnxGraph
+from engine.graph import Logits, OnnxGraph, session_options
 from engine.lanes import Lanes
 from engine.pairs import EncodedPair, PairEncoder
 from export.calibration import CalibrationPairs, Pair, by_query
@@ -35,13 +35,9 @@ class Workbench:
         """Open a graph as a worker would: one thread, and the same optimizers."""
         file = self.scratch / "trial.onnx"
         save(model, file)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
         session = ort.InferenceSession(
             str(file),
-            options,
+            session_options(),
             providers=["CPUExecutionProvider"],
             disabled_optimizers=set(self.disabled_optimizers),
         )

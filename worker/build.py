@@ -14,6 +14,7 @@ from engine.devices import FIRST, open_lanes
 from engine.errors import BundleError
 from engine.fusion import fusion_for
 from engine.index import Retriever as IndexEngine
+from engine.kernels import KERNEL_SCORES, library
 from engine.lanes import Lanes
 from engine.pairs import PairEncoder
 from engine.passages import Passages
@@ -303,7 +304,9 @@ def _scored_by(settings: Settings, digest: str) -> str:
     Each device rounds in its own way, GPUs by the options that they are given, and passages score
     otherwise than the beginning alone.
     """
-    if settings.device != "cpu":
+    if settings.device == "cpu":
+        digest += f":{KERNEL_SCORES}" if library() is not None else ""
+    elif settings.device != "cpu-standard":
         digest += f":{settings.device}"
     if settings.device in FIRST:
         digest += f"-{GPU_SCORES}"

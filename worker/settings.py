@@ -345,9 +345,10 @@ class Settings(BaseSettings):
         description="Where bundles from addresses are kept, a folder for each digest. Default: "
         "kafka-reranker/bundles in the user's cache folder.",
     )
-    device: Literal["cpu", "openvino", "cuda", "tensorrt"] = Field(
+    device: Literal["cpu", "cpu-standard", "openvino", "cuda", "tensorrt"] = Field(
         "cpu",
-        description="What scores. openvino: the CPU too, with the extra [openvino]. cuda and "
+        description="What scores. cpu: with kernels of the engine's own, where they were built and "
+        "the CPU has AVX-512 VNNI; cpu-standard: never with these. openvino: the CPU too, with the extra [openvino]. cuda and "
         "tensorrt need the extra [gpu], one GPU a worker and bundles in fp16 or fp32. Scores "
         "differ a little between them.",
     )

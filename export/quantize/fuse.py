@@ -1,0 +1,212 @@
+"""Names groups of operators that the engine computes in one go (`engine.kernels`).
+
+Each group becomes a call of a function that the model itself holds, made of the standard operators
+that were there. ONNX Runtime takes the engine's kernel where it has one of that name, and else puts
+the function's nodes in the call's place, as every other runtime does: nothing is needed to read a
+bundle (ONNX IR specification, "Functions").
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import AttributeProto, FunctionProto, NodeProto, TensorProto, helper, numpy_helper
+
+from engine.kernels import ADD_NORM_QUANTIZE, ATTENTION, DOMAIN, GELU_QUANTIZE
+from export.graph_writer import OPSET
+from export.quantize.editor import copy_of
+from export.quantize.sites import Array, array_of, constants_of, count_uses, drop_unused
+
+
+def fused(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return an int8 graph with calls in place of attention and of what ends in a rounding."""
+    changed = copy_of(model)
+    groups = list(_View.of(changed).groups())
+    if not groups:
+        return changed
+    calls = {group.replaced: group.call for group in groups}
+    dropped = {name for group in groups for name in group.dropped}
+    nodes = [calls.get(node.name, node) for node in model.graph.node if node.name not in dropped]
+    del changed.graph.node[:]
+    changed.graph.node.extend(nodes)
+    changed.graph.initializer.extend(tensor for group in groups for tensor in group.constants)
+    used = {call.op_type for call in calls.values()}
+    changed.functions.extend(function for function in _functions() if function.name in used)
+    changed.opset_import.append(helper.make_opsetid(DOMAIN, 1))
+    drop_unused(changed)
+    return changed
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Nodes by their names: `call` stands where `replaced` was, `dropped` are all others."""
+
+    call: NodeProto
+    replaced: str
+    dropped: frozenset[str] = frozenset()
+    constants: tuple[TensorProto, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Rounding:
+    """What rounds `value` to uint8: a QuantizeLinear, and the Mul before it if there is one.
+
+    `factor`, float32 [channels], is what the value is multiplied with before it is rounded.
+    """
+
+    value: str
+    factor: TensorProto
+    zero_point: str
+    output: str
+    nodes: frozenset[str]
+
+
+@dataclass(frozen=True)
+class _View:
+    """A graph by the names of its values."""
+
+    model: onnx.ModelProto
+    constants: Mapping[str, TensorProto]
+    made_by: Mapping[str, NodeProto]
+    readers: Mapping[str, NodeProto]
+    uses: Counter[str]
+
+    @classmethod
+    def of(cls, model: onnx.ModelProto) -> "_View":
+        nodes = model.graph.node
+        made_by = {name: node for node in nodes for name in node.output}
+        readers = {name: node for node in nodes for name in node.input}
+        return cls(model, constants_of(model), made_by, readers, count_uses(model))
+
+    def groups(self) -> Iterator[_Group]:
+        """Find what a kernel is for."""
+        for node in self.model.graph.node:
+            if _is_plain_attention(node):
+                yield _attention(node)
+            elif (rounding := self._rounding(node)) is not None:
+                source = self.made_by.get(rounding.value)
+                if source is not None and source.op_type == "Gelu":
+                    if self.uses[rounding.value] == 1 and not source.attribute:
+                        yield _gelu(source, rounding, replaced=node.name)
+                elif source is not None and (added := self._sum_before(source)) is not None:
+                    yield _norm(added, source, rounding)
+
+    def _rounding(self, node: NodeProto) -> _Rounding | None:
+        if node.op_type != "QuantizeLinear" or not set(node.input[1:]) <= set(self.constants):
+            return None
+        value, scale, zero_point = node.input
+        factor: Array = 1 / array_of(self.constants[scale])
+        nodes = {node.name}
+        before = self.made_by.get(value)
+        if before is not None and before.op_type == "Mul" and before.input[1] in self.constants:
+            if self.uses[value] != 1:
+                return None
+            value = before.input[0]
+            factor = array_of(self.constants[before.input[1]]) * factor
+            nodes.add(before.name)
+        product = self.readers[node.output[0]]
+        channels = self.constants[product.input[1]].dims[0]
+        tensor = numpy_helper.from_array(
+            np.ascontiguousarray(np.broadcast_to(factor, (channels,)), dtype=np.float32),
+            f"{node.output[0]}/factor",
+        )
+        return _Rounding(value, tensor, zero_point, node.output[0], frozenset(nodes))
+
+    def _sum_before(self, node: NodeProto) -> NodeProto | None:
+        """Return the sum of two computed values that only `node`, a layer normalisation, reads."""
+        if node.op_type != "LayerNormalization":
+            return None
+        before = self.made_by.get(node.input[0])
+        if before is None or before.op_type != "Add" or self.uses[before.output[0]] != 1:
+            return None
+        return before if all(name in self.made_by for name in before.input) else None
+
+
+def _is_plain_attention(node: NodeProto) -> bool:
+    heads = {item.name: item.i for item in node.attribute}
+    return (
+        node.op_type == "Attention"
+        and not node.domain
+        and len(node.input) == 3  # noqa: PLR2004 - query, key and value, and no mask
+        and set(heads) == {"q_num_heads", "kv_num_heads"}
+        and heads["q_num_heads"] == heads["kv_num_heads"]
+    )
+
+
+def _attention(node: NodeProto) -> _Group:
+    heads = next(item.i for item in node.attribute if item.name == "q_num_heads")
+    return _Group(_call(ATTENTION, node.input, node.output, heads=heads), replaced=node.name)
+
+
+def _gelu(gelu: NodeProto, rounding: _Rounding, replaced: str) -> _Group:
+    inputs = [gelu.input[0], rounding.factor.name, rounding.zero_point]
+    call = _call(GELU_QUANTIZE, inputs, [rounding.output])
+    dropped = (rounding.nodes | {gelu.name}) - {replaced}
+    return _Group(call, replaced, dropped, (rounding.factor,))
+
+
+def _norm(added: NodeProto, norm: NodeProto, rounding: _Rounding) -> _Group:
+    inputs = [*added.input, *norm.input[1:], rounding.factor.name, rounding.zero_point]
+    epsilon = next(item.f for item in norm.attribute if item.name == "epsilon")
+    call = _call(ADD_NORM_QUANTIZE, inputs, [*norm.output, rounding.output], epsilon=epsilon)
+    dropped = rounding.nodes | {added.name}
+    return _Group(call, norm.name, dropped, (rounding.factor,))
+
+
+def _call(
+    name: str, inputs: Iterator[str] | list[str], outputs: list[str], **attributes: float
+) -> NodeProto:
+    return helper.make_node(
+        name, list(inputs), list(outputs), name=outputs[0], domain=DOMAIN, **attributes
+    )
+
+
+def _functions() -> list[FunctionProto]:
+    """Say in standard operators what the kernels compute."""
+    attention = helper.make_node("Attention", ["query", "key", "value"], ["context"])
+    for name in ("q_num_heads", "kv_num_heads"):
+        attention.attribute.append(_attribute(name, "heads", AttributeProto.INT))
+    norm = helper.make_node("LayerNormalization", ["sum", "scale", "bias"], ["output"], axis=-1)
+    norm.attribute.append(_attribute("epsilon", "epsilon", AttributeProto.FLOAT))
+    return [
+        _function(ATTENTION, ["query", "key", "value"], ["context"], [attention], ["heads"]),
+        _function(
+            GELU_QUANTIZE,
+            ["input", "factor", "zero_point"],
+            ["rounded"],
+            [helper.make_node("Gelu", ["input"], ["output"]), *_rounding_nodes()],
+        ),
+        _function(
+            ADD_NORM_QUANTIZE,
+            ["left", "right", "scale", "bias", "factor", "zero_point"],
+            ["output", "rounded"],
+            [helper.make_node("Add", ["left", "right"], ["sum"]), norm, *_rounding_nodes()],
+            ["epsilon"],
+        ),
+    ]
+
+
+def _rounding_nodes() -> list[NodeProto]:
+    return [
+        helper.make_node("Mul", ["output", "factor"], ["scaled"]),
+        helper.make_node("Constant", [], ["one"], value_float=1.0),
+        helper.make_node("QuantizeLinear", ["scaled", "one", "zero_point"], ["rounded"]),
+    ]
+
+
+def _function(
+    name: str,
+    inputs: list[str],
+    outputs: list[str],
+    nodes: list[NodeProto],
+    attributes: list[str] | None = None,
+) -> FunctionProto:
+    opsets = [helper.make_opsetid("", OPSET)]
+    return helper.make_function(DOMAIN, name, inputs, outputs, nodes, opsets, attributes or [])
+
+
+def _attribute(name: str, of: str, kind: AttributeProto.AttributeType) -> AttributeProto:
+    """Return an attribute whose value is that of the function's attribute `of`."""
+    return AttributeProto(name=name, ref_attr_name=of, type=kind)
