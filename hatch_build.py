@@ -26,7 +26,7 @@ class KernelsHook(BuildHookInterface[Any]):
 
     PLUGIN_NAME = "custom"
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002
         """Compile, and put the library into the wheel."""
         if self.target_name != "wheel" or not self._compile(Path(self.root)):
             return

@@ -66,6 +66,7 @@ def main(arguments: Sequence[str]) -> int:
         machine, texts = Machine.here(), load_texts()
         graphs: dict[str, Graph] = {
             **{name: OnnxGraph.open(bundle) for name, bundle in bundles.items()},
+            "int8 on standard operators": OnnxGraph.open(bundles["int8"], kernels=False),
             "plain fp32": make_plain(options.out, bundles["fp32"]),
             **_on_openvino(bundles["int8"]),
         }

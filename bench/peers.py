@@ -84,6 +84,7 @@ def _players(
     players: dict[str, Player] = {}
     own: list[tuple[str, Precision, Device]] = [
         (OURS, "int8", "cpu"),
+        ("ours, int8 on standard operators", "int8", "cpu-standard"),
         ("ours, fp32", "fp32", "cpu"),
     ]
     if find_spec("openvino") is not None:

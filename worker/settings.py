@@ -348,9 +348,9 @@ class Settings(BaseSettings):
     device: Literal["cpu", "cpu-standard", "openvino", "cuda", "tensorrt"] = Field(
         "cpu",
         description="What scores. cpu: with kernels of the engine's own, where they were built and "
-        "the CPU has AVX-512 VNNI; cpu-standard: never with these. openvino: the CPU too, with the extra [openvino]. cuda and "
-        "tensorrt need the extra [gpu], one GPU a worker and bundles in fp16 or fp32. Scores "
-        "differ a little between them.",
+        "the CPU has AVX-512 VNNI; cpu-standard: never with these. openvino: the CPU too, with the "
+        "extra [openvino]. cuda and tensorrt need the extra [gpu], one GPU a worker and bundles in "
+        "fp16 or fp32. Scores differ a little between them.",
     )
     engine_cache: Path | None = Field(
         None,

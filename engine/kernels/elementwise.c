@@ -56,36 +56,33 @@ void gelu_quantize(const float *x, size_t rows, size_t channels, Rounding roundi
     }
 }
 
-void add_norm_quantize(const float *left, const float *right, size_t rows, size_t channels,
-                       Norm norm, Rounding rounding, float *sum, uint8_t *out) {
+void add_norm_quantize(const float *left, const float *right, size_t channels, Norm norm,
+                       Rounding rounding, float *out, uint8_t *rounded) {
   const __m512i zero_point = _mm512_set1_epi32(rounding.zero_point);
-  for (size_t row = 0; row < rows; row++) {
-    __m512 total = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
-    for (size_t at = 0; at < channels; at += LANES) {
-      __mmask16 lanes = first_lanes(channels - at);
-      __m512 value = _mm512_add_ps(_mm512_maskz_loadu_ps(lanes, left + at),
-                                   _mm512_maskz_loadu_ps(lanes, right + at));
-      _mm512_mask_storeu_ps(sum + at, lanes, value);
-      total = _mm512_add_ps(total, value);
-    }
-    const __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(total) / (float)channels);
-    for (size_t at = 0; at < channels; at += LANES) {
-      __mmask16 lanes = first_lanes(channels - at);
-      __m512 off = _mm512_maskz_sub_ps(lanes, _mm512_maskz_loadu_ps(lanes, sum + at), mean);
-      squares = _mm512_fmadd_ps(off, off, squares);
-    }
-    const float variance = _mm512_reduce_add_ps(squares) / (float)channels;
-    const __m512 deviation = _mm512_set1_ps(1 / sqrtf(variance + norm.epsilon));
-    for (size_t at = 0; at < channels; at += LANES) {
-      __mmask16 lanes = first_lanes(channels - at);
-      __m512 off = _mm512_sub_ps(_mm512_maskz_loadu_ps(lanes, sum + at), mean);
-      __m512 scale = _mm512_maskz_loadu_ps(lanes, norm.scale + at);
-      __m512 bias = _mm512_maskz_loadu_ps(lanes, norm.bias + at);
-      __m512 value = _mm512_fmadd_ps(_mm512_mul_ps(off, deviation), scale, bias);
-      _mm512_mask_storeu_ps(sum + at, lanes, value);
-      __m512 factor = _mm512_maskz_loadu_ps(lanes, rounding.factor + at);
-      store_rounded(out + at, lanes, value, factor, zero_point);
-    }
-    left += channels, right += channels, sum += channels, out += channels;
+  __m512 total = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
+  for (size_t at = 0; at < channels; at += LANES) {
+    __mmask16 lanes = first_lanes(channels - at);
+    __m512 value = _mm512_add_ps(_mm512_maskz_loadu_ps(lanes, left + at),
+                                 _mm512_maskz_loadu_ps(lanes, right + at));
+    _mm512_mask_storeu_ps(out + at, lanes, value);
+    total = _mm512_add_ps(total, value);
+  }
+  const __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(total) / (float)channels);
+  for (size_t at = 0; at < channels; at += LANES) {
+    __mmask16 lanes = first_lanes(channels - at);
+    __m512 off = _mm512_maskz_sub_ps(lanes, _mm512_maskz_loadu_ps(lanes, out + at), mean);
+    squares = _mm512_fmadd_ps(off, off, squares);
+  }
+  const float variance = _mm512_reduce_add_ps(squares) / (float)channels;
+  const __m512 deviation = _mm512_set1_ps(1 / sqrtf(variance + norm.epsilon));
+  for (size_t at = 0; at < channels; at += LANES) {
+    __mmask16 lanes = first_lanes(channels - at);
+    __m512 off = _mm512_sub_ps(_mm512_maskz_loadu_ps(lanes, out + at), mean);
+    __m512 scale = _mm512_maskz_loadu_ps(lanes, norm.scale + at);
+    __m512 bias = _mm512_maskz_loadu_ps(lanes, norm.bias + at);
+    __m512 value = _mm512_fmadd_ps(_mm512_mul_ps(off, deviation), scale, bias);
+    _mm512_mask_storeu_ps(out + at, lanes, value);
+    __m512 factor = _mm512_maskz_loadu_ps(lanes, rounding.factor + at);
+    store_rounded(rounded + at, lanes, value, factor, zero_point);
   }
 }

@@ -19,13 +19,13 @@ extern float gelu_tail[4][GELU_SEGMENTS];
 /* gelu(x) of [rows, channels], exact but for 1e-6, rounded. */
 void gelu_quantize(const float *x, size_t rows, size_t channels, Rounding rounding, uint8_t *out);
 
-/* Layer normalisation of left + right, [rows, channels]: as it is, and rounded. */
+/* Layer normalisation of left + right, one row of [channels]: as it is, and rounded. */
 typedef struct {
   const float *scale, *bias; /* [channels] */
   float epsilon;
 } Norm;
-void add_norm_quantize(const float *left, const float *right, size_t rows, size_t channels,
-                       Norm norm, Rounding rounding, float *sum, uint8_t *out);
+void add_norm_quantize(const float *left, const float *right, size_t channels, Norm norm,
+                       Rounding rounding, float *out, uint8_t *rounded);
 
 /* softmax(query key^T / sqrt(width)) value of one head of one sequence.
  *

@@ -33,6 +33,11 @@ typedef struct {
   size_t count, rows, channels; /* channels is the last dimension, rows all others */
 } Tensor;
 
+/* The dimension that is the `end`th from the last; 1 where the tensor has fewer. */
+static int64_t dimension(const Tensor *tensor, size_t end) {
+  return end > tensor->count ? 1 : tensor->dimensions[tensor->count - end];
+}
+
 static OrtStatus *complain(const char *message) {
   return CALL(CREATE_STATUS, CreateStatus)(INVALID_ARGUMENT, message);
 }
@@ -72,6 +77,7 @@ static OrtStatus *rounding_at(OrtKernelContext *context, size_t index, size_t ch
   TRY(input(context, index, &factor));
   TRY(input(context, index + 1, &zero_point));
   if (factor.channels != channels || factor.rows != 1) return complain("a factor a channel, please");
+  if (zero_point.channels != 1 || zero_point.rows != 1) return complain("one zero point, please");
   rounding->factor = factor.data;
   rounding->zero_point = *(const uint8_t *)zero_point.data;
   return NULL;
@@ -89,24 +95,53 @@ static OrtStatus *compute_gelu(void *node, OrtKernelContext *context) {
   return NULL;
 }
 
+/* Align dimensions of two tensors at their ends, and let one of a dimension stand for all. */
+static OrtStatus *broadcast(const Tensor *left, const Tensor *right, Tensor *both) {
+  both->count = left->count > right->count ? left->count : right->count;
+  both->rows = 1;
+  both->channels = left->channels;
+  for (size_t i = 0; i < both->count; i++) {
+    int64_t ours = dimension(left, both->count - i), theirs = dimension(right, both->count - i);
+    if (ours != theirs && ours != 1 && theirs != 1) return complain("shapes that can't be added");
+    both->dimensions[i] = ours == 1 ? theirs : ours;
+    if (i + 1 < both->count) both->rows *= (size_t)both->dimensions[i];
+  }
+  return left->channels == right->channels ? NULL : complain("rows that can't be added");
+}
+
+/* Where a tensor has the row that stands for one of `both`. */
+static const float *row_of(const Tensor *tensor, const Tensor *both, size_t row) {
+  size_t found = 0, step = 1;
+  for (size_t end = 2; end <= both->count; end++) {
+    size_t many = (size_t)both->dimensions[both->count - end];
+    size_t own = (size_t)dimension(tensor, end);
+    if (own > 1) found += row % many * step;
+    step *= own;
+    row /= many;
+  }
+  return (const float *)tensor->data + found * tensor->channels;
+}
+
 static OrtStatus *compute_norm(void *node, OrtKernelContext *context) {
-  Tensor left, right, scale, bias;
+  Tensor left, right, scale, bias, both;
   Rounding rounding;
-  void *sum, *out;
+  void *out, *rounded;
   TRY(input(context, 0, &left));
   TRY(input(context, 1, &right));
   TRY(input(context, 2, &scale));
   TRY(input(context, 3, &bias));
   TRY(rounding_at(context, 4, left.channels, &rounding));
-  if (left.count != right.count ||
-      memcmp(left.dimensions, right.dimensions, left.count * sizeof *left.dimensions) != 0)
-    return complain("what is added must have one shape");
-  if (scale.channels != left.channels || bias.channels != left.channels)
+  TRY(broadcast(&left, &right, &both));
+  if (scale.channels != left.channels || scale.rows != 1 || bias.channels != left.channels ||
+      bias.rows != 1)
     return complain("a scale and a bias a channel, please");
-  TRY(output(context, 0, &left, &sum));
-  TRY(output(context, 1, &left, &out));
-  Norm norm = {scale.data, bias.data, ((const Node *)node)->epsilon};
-  add_norm_quantize(left.data, right.data, left.rows, left.channels, norm, rounding, sum, out);
+  TRY(output(context, 0, &both, &out));
+  TRY(output(context, 1, &both, &rounded));
+  const Norm norm = {scale.data, bias.data, ((const Node *)node)->epsilon};
+  for (size_t row = 0; row < both.rows; row++)
+    add_norm_quantize(row_of(&left, &both, row), row_of(&right, &both, row), both.channels, norm,
+                      rounding, (float *)out + row * both.channels,
+                      (uint8_t *)rounded + row * both.channels);
   return NULL;
 }
 

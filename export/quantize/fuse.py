@@ -7,7 +7,7 @@ bundle (ONNX IR specification, "Functions").
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,7 +97,7 @@ class _View:
         if node.op_type != "QuantizeLinear" or not set(node.input[1:]) <= set(self.constants):
             return None
         value, scale, zero_point = node.input
-        factor: Array = 1 / array_of(self.constants[scale])
+        factor: Array = np.reciprocal(array_of(self.constants[scale]))
         nodes = {node.name}
         before = self.made_by.get(value)
         if before is not None and before.op_type == "Mul" and before.input[1] in self.constants:
@@ -129,7 +129,7 @@ def _is_plain_attention(node: NodeProto) -> bool:
     return (
         node.op_type == "Attention"
         and not node.domain
-        and len(node.input) == 3  # noqa: PLR2004 - query, key and value, and no mask
+        and len(node.input) == 3
         and set(heads) == {"q_num_heads", "kv_num_heads"}
         and heads["q_num_heads"] == heads["kv_num_heads"]
     )
@@ -156,11 +156,11 @@ def _norm(added: NodeProto, norm: NodeProto, rounding: _Rounding) -> _Group:
 
 
 def _call(
-    name: str, inputs: Iterator[str] | list[str], outputs: list[str], **attributes: float
+    name: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: int | float
 ) -> NodeProto:
-    return helper.make_node(
-        name, list(inputs), list(outputs), name=outputs[0], domain=DOMAIN, **attributes
-    )
+    node = helper.make_node(name, inputs, outputs, name=outputs[0], domain=DOMAIN)
+    node.attribute.extend(helper.make_attribute(*item) for item in attributes.items())
+    return node
 
 
 def _functions() -> list[FunctionProto]:
