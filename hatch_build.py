@@ -17,7 +17,14 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FOLDER = Path("engine/kernels")
 LIBRARY = FOLDER / "kernels.so"
-SOURCES = ("attention.c", "elementwise.c", "gelu_tail.c", "ops.c")
+SOURCES = (
+    "attention.c",
+    "elementwise.c",
+    "gelu_tail.c",
+    "ops.c",
+    "product.c",
+    "tensors.c",
+)
 FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra")
 
 

@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 
 DOMAIN = "kafka_reranker"
-ATTENTION, GELU_QUANTIZE, ADD_NORM_QUANTIZE = "Attention", "GeluQuantize", "AddNormQuantize"
+ATTENTION, PRODUCT = "Attention", "QuantizedMatMul"
+GELU_QUANTIZE, ADD_NORM_QUANTIZE = "GeluQuantize", "AddNormQuantize"
 
 # Part of the keys of scores that kernels gave, so that old ones are not taken for new ones. Raise
 # it whenever a kernel's results change.

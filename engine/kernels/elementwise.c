@@ -14,7 +14,9 @@ static inline __mmask16 first_lanes(size_t count) {
 
 static inline void store_rounded(uint8_t *out, __mmask16 lanes, __m512 value, __m512 factor,
                                  __m512i zero_point) {
-  __m512i level = _mm512_add_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(value, factor)), zero_point);
+  /* Cut off before: what is too large for 32 bits, such as infinity, would become the least. */
+  __m512 scaled = _mm512_min_ps(_mm512_set1_ps(255), _mm512_mul_ps(value, factor));
+  __m512i level = _mm512_add_epi32(_mm512_cvtps_epi32(scaled), zero_point);
   level = _mm512_max_epi32(level, _mm512_setzero_si512());
   _mm512_mask_cvtusepi32_storeu_epi8(out, lanes, level);
 }

@@ -39,4 +39,17 @@ size_t attention_scratch(HeadShape shape);
 void attend(HeadShape shape, const float *query, const float *key, const float *value, float *out,
             void *scratch);
 
+/* x weights: uint8 [rows, depth] and int8 [depth, columns] to fp32 [rows, columns]. */
+typedef struct {
+  size_t depth, columns;
+  const int8_t *packed; /* by pack_weights, at a multiple of 64 */
+  const int32_t *start; /* -zero_point times the columns' sums; up to whole panels of 16 */
+  const float *scale;   /* [columns], likewise, and at a multiple of 64 */
+  const float *bias;    /* [columns] */
+} Product;
+size_t packed_bytes(size_t depth, size_t columns);
+void pack_weights(const int8_t *weights, size_t depth, size_t columns, int8_t *packed,
+                  int32_t *sums);
+void multiply(const Product *product, const uint8_t *x, size_t rows, float *out);
+
 #endif

@@ -8,67 +8,9 @@
 #include <string.h>
 
 #include "kernels.h"
-#include "ort_abi.h"
+#include "tensors.h"
 
-#define CALL(PLACE, TYPE) ((TYPE *)api->table[PLACE])
-#define TRY(EXPRESSION)                   \
-  do {                                    \
-    OrtStatus *status = (EXPRESSION);     \
-    if (status != NULL) return status;    \
-  } while (0)
-
-enum { MOST_DIMENSIONS = 4, MOST_INPUTS = 7 };
-
-static const OrtApi *api;
-
-/* A node of the graph. */
-typedef struct {
-  float epsilon;
-  int64_t heads;
-} Node;
-
-typedef struct {
-  const void *data;
-  int64_t dimensions[MOST_DIMENSIONS];
-  size_t count, rows, channels; /* channels is the last dimension, rows all others */
-} Tensor;
-
-/* The dimension that is the `end`th from the last; 1 where the tensor has fewer. */
-static int64_t dimension(const Tensor *tensor, size_t end) {
-  return end > tensor->count ? 1 : tensor->dimensions[tensor->count - end];
-}
-
-static OrtStatus *complain(const char *message) {
-  return CALL(CREATE_STATUS, CreateStatus)(INVALID_ARGUMENT, message);
-}
-
-static OrtStatus *shape_of(const OrtValue *value, Tensor *tensor) {
-  OrtShape *shape;
-  TRY(CALL(TENSOR_SHAPE, TensorShape)(value, &shape));
-  OrtStatus *status = CALL(DIMENSIONS_COUNT, DimensionsCount)(shape, &tensor->count);
-  if (status == NULL && tensor->count > MOST_DIMENSIONS)
-    status = complain("a tensor with too many dimensions");
-  if (status == NULL)
-    status = CALL(DIMENSIONS, Dimensions)(shape, tensor->dimensions, tensor->count);
-  CALL(RELEASE_SHAPE, ReleaseShape)(shape);
-  return status;
-}
-
-static OrtStatus *input(OrtKernelContext *context, size_t index, Tensor *tensor) {
-  const OrtValue *value;
-  TRY(CALL(CONTEXT_INPUT, ContextInput)(context, index, &value));
-  TRY(shape_of(value, tensor));
-  tensor->rows = 1;
-  tensor->channels = tensor->count ? (size_t)tensor->dimensions[tensor->count - 1] : 1;
-  for (size_t i = 0; i + 1 < tensor->count; i++) tensor->rows *= (size_t)tensor->dimensions[i];
-  return CALL(TENSOR_DATA, TensorData)(value, (void **)&tensor->data);
-}
-
-static OrtStatus *output(OrtKernelContext *context, size_t index, const Tensor *like, void **data) {
-  OrtValue *value;
-  TRY(CALL(CONTEXT_OUTPUT, ContextOutput)(context, index, like->dimensions, like->count, &value));
-  return CALL(TENSOR_DATA, TensorData)(value, data);
-}
+enum { MOST_INPUTS = 6, ALIGNED = 64 };
 
 /* Read `factor` [channels] and `zero_point` [] from two inputs. */
 static OrtStatus *rounding_at(OrtKernelContext *context, size_t index, size_t channels,
@@ -95,33 +37,6 @@ static OrtStatus *compute_gelu(void *node, OrtKernelContext *context) {
   return NULL;
 }
 
-/* Align dimensions of two tensors at their ends, and let one of a dimension stand for all. */
-static OrtStatus *broadcast(const Tensor *left, const Tensor *right, Tensor *both) {
-  both->count = left->count > right->count ? left->count : right->count;
-  both->rows = 1;
-  both->channels = left->channels;
-  for (size_t i = 0; i < both->count; i++) {
-    int64_t ours = dimension(left, both->count - i), theirs = dimension(right, both->count - i);
-    if (ours != theirs && ours != 1 && theirs != 1) return complain("shapes that can't be added");
-    both->dimensions[i] = ours == 1 ? theirs : ours;
-    if (i + 1 < both->count) both->rows *= (size_t)both->dimensions[i];
-  }
-  return left->channels == right->channels ? NULL : complain("rows that can't be added");
-}
-
-/* Where a tensor has the row that stands for one of `both`. */
-static const float *row_of(const Tensor *tensor, const Tensor *both, size_t row) {
-  size_t found = 0, step = 1;
-  for (size_t end = 2; end <= both->count; end++) {
-    size_t many = (size_t)both->dimensions[both->count - end];
-    size_t own = (size_t)dimension(tensor, end);
-    if (own > 1) found += row % many * step;
-    step *= own;
-    row /= many;
-  }
-  return (const float *)tensor->data + found * tensor->channels;
-}
-
 static OrtStatus *compute_norm(void *node, OrtKernelContext *context) {
   Tensor left, right, scale, bias, both;
   Rounding rounding;
@@ -137,7 +52,7 @@ static OrtStatus *compute_norm(void *node, OrtKernelContext *context) {
     return complain("a scale and a bias a channel, please");
   TRY(output(context, 0, &both, &out));
   TRY(output(context, 1, &both, &rounded));
-  const Norm norm = {scale.data, bias.data, ((const Node *)node)->epsilon};
+  const Norm norm = {scale.data, bias.data, *(const float *)node};
   for (size_t row = 0; row < both.rows; row++)
     add_norm_quantize(row_of(&left, &both, row), row_of(&right, &both, row), both.channels, norm,
                       rounding, (float *)out + row * both.channels,
@@ -146,7 +61,7 @@ static OrtStatus *compute_norm(void *node, OrtKernelContext *context) {
 }
 
 static OrtStatus *compute_attention(void *node, OrtKernelContext *context) {
-  const size_t heads = (size_t)((const Node *)node)->heads;
+  const size_t heads = (size_t)*(const int64_t *)node;
   Tensor query, key, value;
   void *data;
   TRY(input(context, 0, &query));
@@ -175,10 +90,82 @@ static OrtStatus *compute_attention(void *node, OrtKernelContext *context) {
   return NULL;
 }
 
+static OrtStatus *compute_product(void *node, OrtKernelContext *context) {
+  const Product *product = node;
+  Tensor x;
+  void *out;
+  TRY(input(context, 0, &x));
+  if (x.count == 0 || x.channels != product->depth) return complain("rows as deep as the weights");
+  Tensor shape = x;
+  shape.dimensions[x.count - 1] = (int64_t)product->columns;
+  TRY(output(context, 0, &shape, &out));
+  multiply(product, x.data, x.rows, out);
+  return NULL;
+}
+
+/* What a node keeps is made when the graph is loaded, and freed with it. */
+static OrtStatus *keep(size_t bytes, void **kept) {
+  return posix_memalign(kept, ALIGNED, bytes) == 0
+             ? NULL
+             : CALL(CREATE_STATUS, CreateStatus)(FAIL, "no memory for a node");
+}
+
+static OrtStatus *make_nothing(const OrtKernelInfo *info, void **kept) {
+  (void)info;
+  return keep(1, kept);
+}
+
+static OrtStatus *make_norm(const OrtKernelInfo *info, void **kept) {
+  float epsilon;
+  TRY(CALL(ATTRIBUTE_FLOAT, AttributeFloat)(info, "epsilon", &epsilon));
+  TRY(keep(sizeof epsilon, kept));
+  *(float *)*kept = epsilon;
+  return NULL;
+}
+
+static OrtStatus *make_attention(const OrtKernelInfo *info, void **kept) {
+  int64_t heads;
+  TRY(CALL(ATTRIBUTE_INT64, AttributeInt64)(info, "heads", &heads));
+  TRY(keep(sizeof heads, kept));
+  *(int64_t *)*kept = heads;
+  return NULL;
+}
+
+static OrtStatus *make_product(const OrtKernelInfo *info, void **kept) {
+  Tensor weights, x_scale, scale, zero_point, bias;
+  TRY(constant(info, 1, &weights));
+  TRY(constant(info, 2, &x_scale));
+  TRY(constant(info, 3, &scale));
+  TRY(constant(info, 4, &zero_point));
+  TRY(constant(info, 5, &bias));
+  const size_t depth = weights.rows, columns = weights.channels;
+  if (weights.count != 2 || depth == 0 || columns == 0) return complain("weights have two axes");
+  if (x_scale.rows * x_scale.channels != 1 || zero_point.rows * zero_point.channels != 1 ||
+      scale.rows * scale.channels != columns || bias.rows * bias.channels != columns)
+    return complain("a scale and a bias a column, and one scale and zero point of the rows");
+  const size_t head = (sizeof(Product) + ALIGNED - 1) / ALIGNED * ALIGNED;
+  const size_t wide = (columns + 15) / 16 * 16, packed = packed_bytes(depth, columns);
+  char *memory;
+  TRY(keep(head + packed + 3 * wide * sizeof(float), (void **)&memory));
+  int32_t *start = (int32_t *)(memory + head + packed);
+  float *scales = (float *)(start + wide), *biases = scales + wide;
+  pack_weights(weights.data, depth, columns, (int8_t *)memory + head, start);
+  for (size_t i = 0; i < wide; i++) {
+    start[i] *= -(int32_t)*(const uint8_t *)zero_point.data;
+    scales[i] = i < columns ? *(const float *)x_scale.data * ((const float *)scale.data)[i] : 0;
+    biases[i] = i < columns ? ((const float *)bias.data)[i] : 0;
+  }
+  *(Product *)memory =
+      (Product){depth, columns, (const int8_t *)memory + head, start, scales, biases};
+  *kept = memory;
+  return NULL;
+}
+
 /* What an operator takes and gives: an element type for each. */
 typedef struct {
   OrtCustomOp op; /* first, so that a pointer to it is one to this */
   const char *name;
+  OrtStatus *(*make)(const OrtKernelInfo *info, void **kept);
   size_t inputs, outputs;
   int input_types[MOST_INPUTS], output_types[2];
 } Operator;
@@ -196,19 +183,10 @@ static int one(const OrtCustomOp *op) { return (void)op, 1; }
 static OrtStatus *create(const OrtCustomOp *op, const OrtApi *table, const OrtKernelInfo *info,
                          void **kernel) {
   (void)table;
-  Node node = {0, 0};
-  if (of(op)->outputs == 2)
-    TRY(CALL(ATTRIBUTE_FLOAT, AttributeFloat)(info, "epsilon", &node.epsilon));
-  if (of(op)->inputs == 3 && of(op)->output_types[0] == FLOAT)
-    TRY(CALL(ATTRIBUTE_INT64, AttributeInt64)(info, "heads", &node.heads));
-  Node *made = malloc(sizeof node);
-  if (made == NULL) return CALL(CREATE_STATUS, CreateStatus)(FAIL, "no memory for a node");
-  *made = node;
-  *kernel = made;
-  return NULL;
+  return of(op)->make(info, kernel);
 }
 
-#define OPERATOR(COMPUTE)                                                                 \
+#define COMPUTED_BY(COMPUTE)                                                              \
   {                                                                                       \
     .version = API_VERSION, .name = name, .provider = provider, .input_type = input_type, \
     .input_count = input_count, .output_type = output_type, .output_count = output_count, \
@@ -218,14 +196,34 @@ static OrtStatus *create(const OrtCustomOp *op, const OrtApi *table, const OrtKe
   }
 
 static const Operator operators[] = {
-    {OPERATOR(compute_gelu), "GeluQuantize", 3, 1, {FLOAT, FLOAT, UINT8}, {UINT8}},
-    {OPERATOR(compute_norm),
-     "AddNormQuantize",
-     6,
-     2,
-     {FLOAT, FLOAT, FLOAT, FLOAT, FLOAT, UINT8},
-     {FLOAT, UINT8}},
-    {OPERATOR(compute_attention), "Attention", 3, 1, {FLOAT, FLOAT, FLOAT}, {FLOAT}},
+    {.op = COMPUTED_BY(compute_gelu),
+     .name = "GeluQuantize",
+     .make = make_nothing,
+     .inputs = 3,
+     .input_types = {FLOAT, FLOAT, UINT8},
+     .outputs = 1,
+     .output_types = {UINT8}},
+    {.op = COMPUTED_BY(compute_norm),
+     .name = "AddNormQuantize",
+     .make = make_norm,
+     .inputs = 6,
+     .input_types = {FLOAT, FLOAT, FLOAT, FLOAT, FLOAT, UINT8},
+     .outputs = 2,
+     .output_types = {FLOAT, UINT8}},
+    {.op = COMPUTED_BY(compute_attention),
+     .name = "Attention",
+     .make = make_attention,
+     .inputs = 3,
+     .input_types = {FLOAT, FLOAT, FLOAT},
+     .outputs = 1,
+     .output_types = {FLOAT}},
+    {.op = COMPUTED_BY(compute_product),
+     .name = "QuantizedMatMul",
+     .make = make_product,
+     .inputs = 6,
+     .input_types = {UINT8, INT8, FLOAT, FLOAT, UINT8, FLOAT},
+     .outputs = 1,
+     .output_types = {FLOAT}},
 };
 
 #define EXPORTED __attribute__((visibility("default")))

@@ -14,7 +14,7 @@
 enum { API_VERSION = 22 };
 
 /* Element types of tensors. */
-enum { FLOAT = 1, UINT8 = 2 };
+enum { FLOAT = 1, UINT8 = 2, INT8 = 3 };
 
 /* Codes of a status. */
 enum { FAIL = 1, INVALID_ARGUMENT = 2 };
@@ -53,6 +53,7 @@ enum Place {
   CONTEXT_INPUT = 90,
   CONTEXT_OUTPUT = 91,
   RELEASE_SHAPE = 99,
+  CONSTANT_INPUT = 249,
 };
 
 typedef OrtStatus *CreateStatus(int code, const char *message);
@@ -69,6 +70,8 @@ typedef OrtStatus *ContextInput(const OrtKernelContext *context, size_t index,
                                 const OrtValue **out);
 typedef OrtStatus *ContextOutput(OrtKernelContext *context, size_t index, const int64_t *dimensions,
                                  size_t count, OrtValue **out);
+typedef OrtStatus *ConstantInput(const OrtKernelInfo *info, size_t index, int *is_constant,
+                                 const OrtValue **out);
 typedef void ReleaseShape(OrtShape *shape);
 
 /* An operator, as the runtime asks for it. `unused` functions may be null. */

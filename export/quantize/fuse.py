@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, FunctionProto, NodeProto, TensorProto, helper, numpy_helper
 
-from engine.kernels import ADD_NORM_QUANTIZE, ATTENTION, DOMAIN, GELU_QUANTIZE
-from export.graph_writer import OPSET
+from engine.kernels import ADD_NORM_QUANTIZE, ATTENTION, DOMAIN, GELU_QUANTIZE, PRODUCT
+from export.graph_writer import MICROSOFT, OPSET
 from export.quantize.editor import copy_of
 from export.quantize.sites import Array, array_of, constants_of, count_uses, drop_unused
 
@@ -85,6 +85,10 @@ class _View:
         for node in self.model.graph.node:
             if _is_plain_attention(node):
                 yield _attention(node)
+            elif node.op_type == "MatMulIntegerToFloat":
+                if set(node.input[1:5]) <= set(self.constants):
+                    columns = self.constants[node.input[1]].dims[1]
+                    yield _product(node, columns)
             elif (rounding := self._rounding(node)) is not None:
                 source = self.made_by.get(rounding.value)
                 if source is not None and source.op_type == "Gelu":
@@ -140,6 +144,14 @@ def _attention(node: NodeProto) -> _Group:
     return _Group(_call(ATTENTION, node.input, node.output, heads=heads), replaced=node.name)
 
 
+def _product(node: NodeProto, columns: int) -> _Group:
+    """Return the call with a bias in any case."""
+    bias = numpy_helper.from_array(np.zeros(columns, np.float32), f"{node.output[0]}/bias")
+    given = list(node.input[6:])  # behind the weights' zero point, which is left out
+    call = _call(PRODUCT, [*node.input[:5], *(given or [bias.name])], node.output)
+    return _Group(call, node.name, constants=() if given else (bias,))
+
+
 def _gelu(gelu: NodeProto, rounding: _Rounding, replaced: str) -> _Group:
     inputs = [gelu.input[0], rounding.factor.name, rounding.zero_point]
     call = _call(GELU_QUANTIZE, inputs, [rounding.output])
@@ -173,6 +185,19 @@ def _functions() -> list[FunctionProto]:
     return [
         _function(ATTENTION, ["query", "key", "value"], ["context"], [attention], ["heads"]),
         _function(
+            PRODUCT,
+            ["input", "weights", "input_scale", "scale", "zero_point", "bias"],
+            ["output"],
+            [
+                helper.make_node(
+                    "MatMulIntegerToFloat",
+                    ["input", "weights", "input_scale", "scale", "zero_point", "", "bias"],
+                    ["output"],
+                    domain=MICROSOFT,
+                )
+            ],
+        ),
+        _function(
             GELU_QUANTIZE,
             ["input", "factor", "zero_point"],
             ["rounded"],
@@ -203,7 +228,7 @@ def _function(
     nodes: list[NodeProto],
     attributes: list[str] | None = None,
 ) -> FunctionProto:
-    opsets = [helper.make_opsetid("", OPSET)]
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
     return helper.make_function(DOMAIN, name, inputs, outputs, nodes, opsets, attributes or [])
 
 

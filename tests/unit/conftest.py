@@ -7,9 +7,23 @@ from pathlib import Path
 import pytest
 
 from engine.bundles import Bundle, open_index
+from engine.kernels import library
 from export.index import build_index
 from schemas.manifests import IndexManifest
+from tests.conftest import missing
 from tests.unit.tiny_retrieval import DOCUMENTS, BuildIndex, write_tiny_embedder
+
+
+@pytest.fixture(scope="session")
+def kernels() -> Path:
+    """The library of the engine's kernels, which every CPU with AVX-512 VNNI must have."""
+    found = library()
+    if found is None:
+        cpu = Path("/proc/cpuinfo")
+        if not cpu.exists() or "avx512_vnni" not in cpu.read_text():
+            pytest.skip("the kernels need a CPU with AVX-512 VNNI")
+        missing("the engine's kernels are not built: install a C compiler, and the project again")
+    return found
 
 
 @pytest.fixture(scope="session")

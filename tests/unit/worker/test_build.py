@@ -47,6 +47,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     ("device", "wanted", "scoring", "retrieving"),
     [
         ("cpu", 0, CORES, CORES),
+        ("cpu-standard", 0, CORES, CORES),
         ("openvino", 0, CORES, CORES),
         ("cuda", 0, 2, CORES),
         ("tensorrt", 0, 2, CORES),
@@ -70,17 +71,27 @@ def test_a_gpu_takes_no_threads_from_what_runs_on_the_cpu(
     assert opened == {"model": scoring, "index": retrieving}
 
 
+@pytest.mark.parametrize("kernels", [None, Path("kernels.so")])
 @pytest.mark.parametrize(
-    ("device", "key"),
+    ("device", "key", "with_kernels"),
     [
-        ("cpu", "sha256:1"),
-        ("openvino", "sha256:1:openvino"),
-        ("cuda", "sha256:1:cuda-2"),
-        ("tensorrt", "sha256:1:tensorrt-2"),
+        ("cpu", "sha256:1", "sha256:1:kernels-1"),
+        ("cpu-standard", "sha256:1", "sha256:1"),
+        ("openvino", "sha256:1:openvino", "sha256:1:openvino"),
+        ("cuda", "sha256:1:cuda-2", "sha256:1:cuda-2"),
+        ("tensorrt", "sha256:1:tensorrt-2", "sha256:1:tensorrt-2"),
     ],
 )
-def test_scores_of_gpus_have_keys_by_how_gpus_are_asked(device: Device, key: str) -> None:
-    """The first ones were computed with TF32 and at exact lengths: they are not taken for ours."""
+def test_scores_have_keys_by_how_they_were_computed(
+    monkeypatch: pytest.MonkeyPatch,
+    kernels: Path | None,
+    device: Device,
+    key: str,
+    with_kernels: str,
+) -> None:
+    """GPUs' first ones had TF32 and exact lengths, and the CPU's no kernels: none pass for ours."""
+    monkeypatch.setattr(build, "library", lambda: kernels)
+    key = key if kernels is None else with_kernels
     settings = Settings(device=device)
     assert _scored_by(settings, "sha256:1") == key
     passages = settings.model_copy(update={"passages": PassageSettings(most=3, overlap=16)})
