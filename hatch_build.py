@@ -7,9 +7,11 @@ same with ONNX Runtime's own operators.
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
-import sysconfig
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,11 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FOLDER = Path("engine/kernels")
 LIBRARY = FOLDER / "kernels.so"
-SOURCES = (
-    "attention.c",
-    "elementwise.c",
-    "gelu_tail.c",
-    "ops.c",
-    "product.c",
-    "tensors.c",
-)
-FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra")
+FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-Wall", "-Wextra")
+# What runs before the CPU is known must run on any.
+PLAIN = "-march=x86-64"
+AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni", "-mfma")
+COMPILERS = ("cc", "gcc", "clang")
 
 
 class KernelsHook(BuildHookInterface[Any]):
@@ -42,17 +40,35 @@ class KernelsHook(BuildHookInterface[Any]):
         build_data["artifacts"].append(str(LIBRARY))
 
     def _compile(self, root: Path) -> bool:
+        (root / LIBRARY).unlink(missing_ok=True)  # of an earlier version, which may score otherwise
         if sys.platform != "linux" or platform.machine() != "x86_64":
             return False
-        compiler = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
-        sources = [str(root / FOLDER / name) for name in SOURCES]
-        command = [*shlex.split(compiler), *FLAGS, *sources, "-lm", "-o", str(root / LIBRARY)]
-        try:
-            subprocess.run(command, check=True, capture_output=True, text=True)
-        except OSError as error:
-            self.app.display_warning(f"engine without kernels of its own: no C compiler: {error}")
-        except subprocess.CalledProcessError as error:
-            self.app.display_warning(f"engine without kernels of its own: {error.stderr}")
-        else:
-            return True
-        return False
+        compiler = _compiler()
+        if compiler is None:
+            self.app.display_warning("engine without kernels of its own: no C compiler (cc)")
+            return False
+        with tempfile.TemporaryDirectory() as scratch:
+            for command in _commands(compiler, root, Path(scratch)):
+                try:
+                    subprocess.run(command, check=True, capture_output=True, text=True)
+                except (OSError, subprocess.CalledProcessError) as error:
+                    reason = getattr(error, "stderr", None) or error
+                    self.app.display_warning(f"engine without kernels of its own: {reason}")
+                    return False
+        return True
+
+
+def _compiler() -> list[str] | None:
+    """Return what `CC` says, or the first compiler there is."""
+    if named := os.environ.get("CC"):
+        return shlex.split(named)
+    return next(([name] for name in COMPILERS if shutil.which(name)), None)
+
+
+def _commands(compiler: list[str], root: Path, scratch: Path) -> Iterator[list[str]]:
+    objects = []
+    for source in sorted((root / FOLDER).glob("*.c")):
+        objects.append(str(scratch / f"{source.stem}.o"))
+        features = AVX512 if "avx512.h" in source.read_text(encoding="utf-8") else ()
+        yield [*compiler, *FLAGS, PLAIN, *features, "-c", str(source), "-o", objects[-1]]
+    yield [*compiler, "-shared", *objects, "-lm", "-o", str(root / LIBRARY)]

@@ -83,7 +83,8 @@ def batch_sizes(manifest: ModelManifest, device: Device) -> BatchSizes:
     For TensorRT always the default: its engine is built for it.
     """
     default = default_size(manifest, device)
-    measured = measured_sizes(manifest, device, powers_of_two=default.powers_of_two)
+    measured_on = "cpu" if device == "cpu-standard" else device
+    measured = measured_sizes(manifest, measured_on, powers_of_two=default.powers_of_two)
     return BatchSizes(default) if measured is None or device == "tensorrt" else measured
 
 

@@ -37,7 +37,8 @@ class OpenVinoGraph:
         """Load the model for `lanes` threads; raises BundleError, OpenVinoMissingError."""
         os.environ.setdefault("OPENVINO_TELEMETRY_OPT_OUT", "1")
         try:
-            import openvino  # noqa: PLC0415 - an optional extra
+            import onnx  # noqa: F401, PLC0415 - an optional extra
+            import openvino  # noqa: PLC0415
         except ImportError:
             raise OpenVinoMissingError(
                 "OpenVINO is not installed: pip install 'kafka-reranker[openvino]'"
@@ -54,7 +55,7 @@ class OpenVinoGraph:
             compiled.output(manifest.output)
             for name in manifest.inputs:
                 compiled.input(name)
-        except RuntimeError as error:
+        except Exception as error:  # OpenVINO's, ONNX's and protobuf's have no common base.
             reason = " ".join(str(error).split())[:300]
             raise BundleError(f"{file} can't be loaded by OpenVINO: {reason}") from None
         return cls(compiled, manifest.inputs, manifest.pair.token_types)
@@ -80,10 +81,9 @@ class OpenVinoGraph:
 
 def _without_calls(file: Path) -> bytes | Path:
     """Return the model with its functions' nodes in place of calls, which OpenVINO can't read."""
-    import onnx  # noqa: PLC0415 - comes with the extra
-    import onnx.inliner  # noqa: PLC0415
+    import onnx.inliner  # noqa: PLC0415 - see above
 
-    model = onnx.load(file)
-    if not model.functions:
+    if not onnx.load(file, load_external_data=False).functions:
         return file
-    return bytes(onnx.inliner.inline_local_functions(model).SerializeToString())
+    model = onnx.inliner.inline_local_functions(onnx.load(file))
+    return bytes(model.SerializeToString())

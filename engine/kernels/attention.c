@@ -1,32 +1,32 @@
 /* Attention of one head in 16-bit integers, two products an instruction and lane.
  *
  * A query row, the keys and the values of a head are each scaled to the largest integers that can't
- * overflow, rounded, and scaled back: 13 bits and more, where int8 would have 8. Scales belong to
- * the sequence, so other sequences of the batch change nothing. Softmax is in fp32; what it gives
- * is rounded before it is divided by its sum, so that small weights of long texts are kept.
+ * overflow, rounded, and scaled back. Up to a width of 32 that is 14 bits with the sign, at 128
+ * still 13, where int8 has 8. Scales belong to the sequence, so other sequences of the batch change
+ * nothing. Softmax is in fp32; its weights are rounded before they are divided by their sum, and
+ * where too much of the sum would be lost, the row is mixed in fp32. What is infinite or no number
+ * makes the row, or the whole head, no numbers.
  */
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")
-#pragma GCC optimize("no-math-errno")
-#include <immintrin.h>
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
+#include "avx512.h"
 #include "kernels.h"
 
 enum {
-  LANES = 16,
   ROWS = 8,      /* queries at a time: with two vectors of keys 24 sums, as many as fit */
   BLOCK = 64,     /* keys whose weighted values are added up as integers */
   WEIGHT = 8191,  /* the largest weight and value: BLOCK * WEIGHT * VALUE < 2^31 */
   VALUE = 4095,
 };
 
+/* Rows that lose more of their weights' sum to rounding, as where a long tail follows one key that
+ * has it all, are mixed in fp32. */
+static const float MOST_LOST = 1.0f / 512;
+
 static inline size_t up_to(size_t value, size_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
-}
-
-static inline __mmask16 first_lanes(size_t count) {
-  return count >= LANES ? 0xffff : (__mmask16)((1u << count) - 1);
 }
 
 /* Where things lie in the scratch memory. A pair is two 16-bit integers in 32 bits. */
@@ -34,27 +34,32 @@ typedef struct {
   int32_t *query;  /* [ROWS, width / 2] pairs of columns */
   int32_t *key;    /* [keys / 16, width / 2, 16] pairs of columns */
   int32_t *value;  /* [keys / 2, width] pairs of rows */
-  float *score;    /* [ROWS, keys] */
+  float *score;    /* [ROWS, keys], later what softmax has above its line */
   int16_t *weight; /* [ROWS, keys] */
   size_t keys, width, pairs;
 } Scratch;
 
-static Scratch lay_out(HeadShape shape, char *memory) {
-  Scratch scratch;
-  scratch.width = up_to(shape.width, 2 * LANES);
+/* Sizes filled up to whole vectors; the pointers are for lay_out. */
+static Scratch sizes_of(HeadShape shape) {
+  Scratch scratch = {.keys = up_to(shape.keys, LANES), .width = up_to(shape.width, 2 * LANES)};
   scratch.pairs = scratch.width / 2;
-  scratch.keys = up_to(shape.keys, LANES);
-  scratch.key = (int32_t *)memory;
-  scratch.value = scratch.key + scratch.keys * scratch.pairs;
-  scratch.score = (float *)(scratch.value + scratch.keys / 2 * scratch.width);
-  scratch.weight = (int16_t *)(scratch.score + ROWS * scratch.keys);
-  scratch.query = (int32_t *)(scratch.weight + ROWS * scratch.keys);
   return scratch;
 }
 
 size_t attention_scratch(HeadShape shape) {
-  Scratch scratch = lay_out(shape, NULL);
-  return (size_t)((char *)scratch.query - (char *)0) + ROWS * scratch.pairs * sizeof(int32_t);
+  Scratch of = sizes_of(shape);
+  return (of.keys * of.pairs + of.keys / 2 * of.width + ROWS * of.pairs) * sizeof(int32_t) +
+         ROWS * of.keys * (sizeof(float) + sizeof(int16_t));
+}
+
+static Scratch lay_out(HeadShape shape, void *memory) {
+  Scratch scratch = sizes_of(shape);
+  scratch.key = memory;
+  scratch.value = scratch.key + scratch.keys * scratch.pairs;
+  scratch.query = scratch.value + scratch.keys / 2 * scratch.width;
+  scratch.score = (float *)(scratch.query + ROWS * scratch.pairs);
+  scratch.weight = (int16_t *)(scratch.score + ROWS * scratch.keys);
+  return scratch;
 }
 
 static inline __m512 load_columns(const float *row, size_t at, size_t width) {
@@ -62,12 +67,17 @@ static inline __m512 load_columns(const float *row, size_t at, size_t width) {
                     : _mm512_setzero_ps();
 }
 
+/* The largest absolute value; NaN where one is infinite or no number. */
 static float largest(const float *rows, size_t count, size_t width, size_t stride) {
   __m512 most = _mm512_setzero_ps();
+  __mmask16 undefined = 0;
   for (size_t row = 0; row < count; row++)
-    for (size_t at = 0; at < width; at += LANES)
-      most = _mm512_max_ps(most, _mm512_abs_ps(load_columns(rows + row * stride, at, width)));
-  return _mm512_reduce_max_ps(most);
+    for (size_t at = 0; at < width; at += LANES) {
+      __m512 value = _mm512_abs_ps(load_columns(rows + row * stride, at, width));
+      undefined |= _mm512_cmp_ps_mask(value, _mm512_set1_ps(FLT_MAX), _CMP_NLE_UQ);
+      most = _mm512_max_ps(most, value);
+    }
+  return undefined ? NAN : _mm512_reduce_max_ps(most);
 }
 
 static inline __m512i integers(const float *row, size_t at, size_t width, float factor) {
@@ -135,7 +145,7 @@ static void pack_values(Scratch scratch, HeadShape shape, const float *value, fl
     }
 }
 
-/* exp(x) of x <= 0, to 3e-6 of it: 2^n times a polynomial of the rest. 1e-38 is the least. */
+/* exp(x) of x <= 0, to 4e-6 of it: 2^n times a polynomial of the rest. 1e-38 is the least. */
 static inline __m512 exponential(__m512 x) {
   x = _mm512_max_ps(x, _mm512_set1_ps(-87));
   __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 8);
@@ -148,15 +158,6 @@ static inline __m512 exponential(__m512 x) {
   p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1));
   return _mm512_scalef_ps(p, n);
 }
-
-/* sum += the products of two pairs of 16 bits. As the compiler's own function, GCC 12 moves sums
- * from register to register between products, which takes longer than the products. */
-static inline void add_products(__m512i *sum, __m512i left, __m512i right) {
-  __asm__("vpdpwssd %2, %1, %0" : "+v"(*sum) : "v"(left), "v"(right));
-}
-
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 32")
 
 /* The scores of `rows` queries and `vectors` * 16 keys. */
 INLINE void score_tile(Scratch scratch, size_t first, const float *factor, const size_t rows,
@@ -171,7 +172,7 @@ INLINE void score_tile(Scratch scratch, size_t first, const float *factor, const
     UNROLL for (size_t row = 0; row < rows; row++) {
       __m512i query = _mm512_set1_epi32(scratch.query[row * scratch.pairs + pair]);
       UNROLL for (size_t v = 0; v < vectors; v++)
-        add_products(&sum[row * vectors + v], query, keys[v]);
+        add_pairs(&sum[row * vectors + v], query, keys[v]);
     }
   }
   UNROLL for (size_t row = 0; row < rows; row++)
@@ -182,25 +183,49 @@ INLINE void score_tile(Scratch scratch, size_t first, const float *factor, const
     }
 }
 
-/* Turn a row of scores into weights between 0 and WEIGHT; return what they add up to. */
-INLINE float weigh(Scratch scratch, size_t keys, size_t row) {
+typedef struct {
+  float total;  /* what the exact weights add up to, of which the largest is 1 */
+  int coarse;   /* whether rounding loses too much of it */
+} Weighed;
+
+/* Turn a row of scores into exact weights, and into rounded ones between 0 and WEIGHT. */
+INLINE Weighed weigh(Scratch scratch, size_t keys, size_t row) {
   float *score = scratch.score + row * scratch.keys;
   int16_t *weight = scratch.weight + row * scratch.keys;
   const __m512 never = _mm512_set1_ps(-INFINITY);
   float *last = score + scratch.keys - LANES; /* beside keys it may hold what fills it up */
   const __mmask16 real = first_lanes(keys + LANES - scratch.keys);
   _mm512_store_ps(last, _mm512_mask_load_ps(never, real, last));
-  __m512 most = never, total = _mm512_setzero_ps();
+  __m512 most = never, total = _mm512_setzero_ps(), kept = total;
   for (size_t at = 0; at < scratch.keys; at += LANES)
     most = _mm512_max_ps(most, _mm512_load_ps(score + at));
   most = _mm512_set1_ps(_mm512_reduce_max_ps(most));
   for (size_t at = 0; at < scratch.keys; at += LANES) {
     __m512 raised = exponential(_mm512_sub_ps(_mm512_load_ps(score + at), most));
+    _mm512_store_ps(score + at, raised);
     total = _mm512_add_ps(total, raised);
     __m512i level = _mm512_cvtps_epi32(_mm512_mul_ps(raised, _mm512_set1_ps(WEIGHT)));
+    kept = _mm512_add_ps(kept, _mm512_cvtepi32_ps(level));
     _mm256_store_si256((__m256i *)(weight + at), _mm512_cvtepi32_epi16(level));
   }
-  return _mm512_reduce_add_ps(total) * WEIGHT;
+  Weighed weighed = {_mm512_reduce_add_ps(total), 0};
+  const float lost = weighed.total - _mm512_reduce_add_ps(kept) / WEIGHT;
+  weighed.coarse = fabsf(lost) > MOST_LOST * weighed.total;
+  return weighed;
+}
+
+/* The same as mix_tile for one row, by its exact weights. */
+static void mix_exactly(Scratch scratch, HeadShape shape, size_t row, float total,
+                        const float *value, float *out) {
+  const float *weight = scratch.score + row * scratch.keys;
+  for (size_t at = 0; at < shape.width; at += LANES) {
+    const __mmask16 lanes = first_lanes(shape.width - at);
+    __m512 sum = _mm512_setzero_ps();
+    for (size_t key = 0; key < shape.keys; key++)
+      sum = _mm512_fmadd_ps(_mm512_set1_ps(weight[key]),
+                            _mm512_maskz_loadu_ps(lanes, value + key * shape.stride + at), sum);
+    _mm512_mask_storeu_ps(out + at, lanes, _mm512_mul_ps(sum, _mm512_set1_ps(1 / total)));
+  }
 }
 
 /* The weighted sum of 16 * `vectors` columns of the values, for `rows` queries. */
@@ -220,7 +245,7 @@ INLINE void mix_tile(Scratch scratch, HeadShape shape, size_t first, const float
         int32_t pair;
         memcpy(&pair, scratch.weight + row * scratch.keys + key, sizeof pair);
         UNROLL for (size_t v = 0; v < vectors; v++)
-          add_products(&sum[row * vectors + v], _mm512_set1_epi32(pair), values[v]);
+          add_pairs(&sum[row * vectors + v], _mm512_set1_epi32(pair), values[v]);
       }
     }
     UNROLL for (size_t i = 0; i < rows * vectors; i++)
@@ -236,42 +261,69 @@ INLINE void mix_tile(Scratch scratch, HeadShape shape, size_t first, const float
     }
 }
 
-INLINE void attend_rows(Scratch scratch, HeadShape shape, const float *query, float key_size,
-                        float value_size, float *out, const size_t rows) {
-  /* Sums over the width stay below 2^31. */
-  const float limit = floorf(sqrtf(2147483000.0f / (float)scratch.width));
+static void undefined_row(HeadShape shape, float *out) {
+  for (size_t column = 0; column < shape.width; column++) out[column] = NAN;
+}
+
+/* A head of a sequence, packed. */
+typedef struct {
+  Scratch scratch;
+  HeadShape shape;
+  const float *value;
+  float limit, key_size, value_size;
+} Head;
+
+INLINE void attend_rows(const Head *head, const float *query, float *out, const size_t rows) {
+  const Scratch scratch = head->scratch;
+  const HeadShape shape = head->shape;
   float factor[ROWS];
   for (size_t row = 0; row < rows; row++) {
     const float *from = query + row * shape.stride;
     float most = largest(from, 1, shape.width, shape.stride);
     for (size_t at = 0; at < scratch.width; at += LANES)
       store_pairs(scratch.query + row * scratch.pairs + at / 2,
-                  integers(from, at, shape.width, factor_for(most, limit)));
-    factor[row] = most / limit * key_size / limit / sqrtf((float)shape.width);
+                  integers(from, at, shape.width, factor_for(most, head->limit)));
+    factor[row] = most / head->limit * head->key_size / head->limit / sqrtf((float)shape.width);
   }
   size_t first = 0;
   for (; first + 2 * LANES <= scratch.keys; first += 2 * LANES)
     score_tile(scratch, first, factor, rows, 2);
   if (first < scratch.keys) score_tile(scratch, first, factor, rows, 1);
-  for (size_t row = 0; row < rows; row++)
-    factor[row] = value_size / VALUE / weigh(scratch, shape.keys, row);
+  Weighed weighed[ROWS];
+  float mixed_by[ROWS];
+  for (size_t row = 0; row < rows; row++) {
+    weighed[row] = weigh(scratch, shape.keys, row);
+    mixed_by[row] = head->value_size / VALUE / WEIGHT / weighed[row].total;
+  }
   for (first = 0; first < scratch.width; first += 2 * LANES)
-    mix_tile(scratch, shape, first, factor, out, rows, 2);
+    mix_tile(scratch, shape, first, mixed_by, out, rows, 2);
+  for (size_t row = 0; row < rows; row++) {
+    float *to = out + row * shape.stride;
+    if (isnan(factor[row]))
+      undefined_row(shape, to);
+    else if (weighed[row].coarse)
+      mix_exactly(scratch, shape, row, weighed[row].total, head->value, to);
+  }
 }
 
 void attend(HeadShape shape, const float *query, const float *key, const float *value, float *out,
             void *memory) {
-  Scratch scratch = lay_out(shape, memory);
-  const float limit = floorf(sqrtf(2147483000.0f / (float)scratch.width));
-  float key_size = largest(key, shape.keys, shape.width, shape.stride);
-  float value_size = largest(value, shape.keys, shape.width, shape.stride);
-  pack_keys(scratch, shape, key, factor_for(key_size, limit));
-  pack_values(scratch, shape, value, factor_for(value_size, VALUE));
+  Head head = {.scratch = lay_out(shape, memory), .shape = shape, .value = value};
+  /* Sums of products over the width stay below 2^31. */
+  head.limit = floorf(sqrtf(2147483000.0f / (float)head.scratch.width));
+  head.key_size = largest(key, shape.keys, shape.width, shape.stride);
+  head.value_size = largest(value, shape.keys, shape.width, shape.stride);
+  if (isnan(head.key_size) || isnan(head.value_size)) {
+    for (size_t row = 0; row < shape.queries; row++)
+      undefined_row(shape, out + row * shape.stride);
+    return;
+  }
+  pack_keys(head.scratch, shape, key, factor_for(head.key_size, head.limit));
+  pack_values(head.scratch, shape, value, factor_for(head.value_size, VALUE));
   size_t row = 0;
-#define ATTEND(COUNT)                                                                     \
-  for (; row + COUNT <= shape.queries; row += COUNT)                                      \
-  attend_rows(scratch, shape, query + row * shape.stride, key_size, value_size,           \
-              out + row * shape.stride, COUNT)
+#define ATTEND(COUNT)                                     \
+  for (; row + COUNT <= shape.queries; row += COUNT)      \
+  attend_rows(&head, query + row * shape.stride, out + row * shape.stride, COUNT)
   ATTEND(ROWS);
   ATTEND(4);
   ATTEND(1);

@@ -1,16 +1,8 @@
 /* Element by element: GELU and layer normalisation, each with the rounding that follows it. */
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")
-#pragma GCC optimize("no-math-errno")
-#include <immintrin.h>
 #include <math.h>
 
+#include "avx512.h"
 #include "kernels.h"
-
-enum { LANES = 16 };
-
-static inline __mmask16 first_lanes(size_t count) {
-  return count >= LANES ? 0xffff : (__mmask16)((1u << count) - 1);
-}
 
 static inline void store_rounded(uint8_t *out, __mmask16 lanes, __m512 value, __m512 factor,
                                  __m512i zero_point) {

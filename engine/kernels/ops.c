@@ -10,7 +10,7 @@
 #include "kernels.h"
 #include "tensors.h"
 
-enum { MOST_INPUTS = 6, ALIGNED = 64 };
+enum { MOST_INPUTS = 6, ALIGNED = 64, MOST_DEPTH = 65536 };
 
 /* Read `factor` [channels] and `zero_point` [] from two inputs. */
 static OrtStatus *rounding_at(OrtKernelContext *context, size_t index, size_t channels,
@@ -61,7 +61,7 @@ static OrtStatus *compute_norm(void *node, OrtKernelContext *context) {
 }
 
 static OrtStatus *compute_attention(void *node, OrtKernelContext *context) {
-  const size_t heads = (size_t)*(const int64_t *)node;
+  const size_t heads = *(const size_t *)node;
   Tensor query, key, value;
   void *data;
   TRY(input(context, 0, &query));
@@ -70,12 +70,11 @@ static OrtStatus *compute_attention(void *node, OrtKernelContext *context) {
   const int64_t *asked = query.dimensions, *known = key.dimensions;
   if (query.count != 3 || key.count != 3 || value.count != 3 || asked[0] != known[0] ||
       asked[2] != known[2] || memcmp(known, value.dimensions, 3 * sizeof *known) != 0 ||
-      heads == 0 || query.channels % heads != 0)
+      known[1] == 0 || query.channels == 0 || query.channels % heads != 0)
     return complain("query, key and value must be [batch, tokens, heads * width]");
   TRY(output(context, 0, &query, &data));
   const size_t stride = query.channels;
   const HeadShape shape = {(size_t)asked[1], (size_t)known[1], stride / heads, stride};
-  if (query.rows == 0 || shape.keys == 0) return NULL;
   void *scratch;
   if (posix_memalign(&scratch, 64, attention_scratch(shape)) != 0)
     return CALL(CREATE_STATUS, CreateStatus)(FAIL, "no memory for attention");
@@ -126,8 +125,9 @@ static OrtStatus *make_norm(const OrtKernelInfo *info, void **kept) {
 static OrtStatus *make_attention(const OrtKernelInfo *info, void **kept) {
   int64_t heads;
   TRY(CALL(ATTRIBUTE_INT64, AttributeInt64)(info, "heads", &heads));
-  TRY(keep(sizeof heads, kept));
-  *(int64_t *)*kept = heads;
+  if (heads < 1) return complain("attention has at least one head");
+  TRY(keep(sizeof(size_t), kept));
+  *(size_t *)*kept = (size_t)heads;
   return NULL;
 }
 
@@ -140,6 +140,7 @@ static OrtStatus *make_product(const OrtKernelInfo *info, void **kept) {
   TRY(constant(info, 5, &bias));
   const size_t depth = weights.rows, columns = weights.channels;
   if (weights.count != 2 || depth == 0 || columns == 0) return complain("weights have two axes");
+  if (depth > MOST_DEPTH) return complain("weights so deep that a sum may not fit into 32 bits");
   if (x_scale.rows * x_scale.channels != 1 || zero_point.rows * zero_point.channels != 1 ||
       scale.rows * scale.channels != columns || bias.rows * bias.channels != columns)
     return complain("a scale and a bias a column, and one scale and zero point of the rows");
@@ -238,13 +239,15 @@ int kernels_usable(void) {
 
 /* Give the domain, which all sessions share and which lives as long as the library. */
 static OrtStatus *shared_domain(OrtCustomOpDomain **domain) {
-  static OrtCustomOpDomain *made;
-  if (made == NULL) {
+  static OrtCustomOpDomain *shared;
+  if (shared == NULL) {
+    OrtCustomOpDomain *made;
     TRY(CALL(CREATE_DOMAIN, CreateDomain)("kafka_reranker", &made));
     for (size_t i = 0; i < sizeof operators / sizeof *operators; i++)
       TRY(CALL(DOMAIN_ADD, DomainAdd)(made, &operators[i].op));
+    shared = made;
   }
-  *domain = made;
+  *domain = shared;
   return NULL;
 }
 

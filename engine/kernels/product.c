@@ -3,20 +3,15 @@
  * Weights are packed once, into panels of 16 columns: [columns / 16][depth / 4][16][4], with zeros
  * where the depth or the columns do not fill one. Sums of integers are exact in any order.
  */
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")
-#include <immintrin.h>
 #include <string.h>
 
+#include "avx512.h"
 #include "kernels.h"
 
 enum {
-  LANES = 16,
   ROWS = 6, /* with four panels 24 sums, as many as fit beside a row's bytes and the weights */
   PANELS = 4,
 };
-
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 32")
 
 static size_t groups(size_t depth) { return (depth + 3) / 4; }
 static size_t panels(size_t columns) { return (columns + LANES - 1) / LANES; }
@@ -38,11 +33,6 @@ void pack_weights(const int8_t *weights, size_t depth, size_t columns, int8_t *p
     }
 }
 
-/* As an intrinsic, GCC 12 moves sums from register to register between products. */
-static inline void add_products(__m512i *sum, __m512i bytes, __m512i weights) {
-  __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(bytes), "v"(weights));
-}
-
 /* `count` bytes of a row, 1 to 4, in each lane. */
 INLINE __m512i spread(const uint8_t *bytes, const size_t count) {
   int32_t group = 0;
@@ -58,7 +48,7 @@ INLINE void add_group(__m512i *sum, const Product *product, const uint8_t *x, si
     weights[p] = _mm512_load_si512(from + p * groups(product->depth) * LANES * 4);
   UNROLL for (size_t row = 0; row < rows; row++) {
     __m512i bytes = spread(x + row * product->depth + group * 4, count);
-    UNROLL for (size_t p = 0; p < many; p++) add_products(&sum[row * many + p], bytes, weights[p]);
+    UNROLL for (size_t p = 0; p < many; p++) add_bytes(&sum[row * many + p], bytes, weights[p]);
   }
 }
 
@@ -78,9 +68,9 @@ INLINE void multiply_tile(const Product *product, const uint8_t *x, size_t panel
   if (rest == 3) add_group(sum, product, x, panel, whole, 3, rows, many);
   UNROLL for (size_t p = 0; p < many; p++) {
     const size_t at = (panel + p) * LANES, left = product->columns - at;
-    const __mmask16 lanes = left >= LANES ? 0xffff : (__mmask16)((1u << left) - 1);
+    const __mmask16 lanes = first_lanes(left);
     const __m512 scale = _mm512_load_ps(product->scale + at);
-    const __m512 bias = _mm512_maskz_loadu_ps(lanes, product->bias + at);
+    const __m512 bias = _mm512_load_ps(product->bias + at);
     UNROLL for (size_t row = 0; row < rows; row++)
       _mm512_mask_storeu_ps(
           out + row * product->columns + at, lanes,

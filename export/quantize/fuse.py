@@ -19,6 +19,9 @@ from export.graph_writer import MICROSOFT, OPSET
 from export.quantize.editor import copy_of
 from export.quantize.sites import Array, array_of, constants_of, count_uses, drop_unused
 
+# A sum of more products of 8 bits may not fit into 32.
+MOST_DEPTH = 65_536
+
 
 def fused(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return an int8 graph with calls in place of attention and of what ends in a rounding."""
@@ -70,32 +73,42 @@ class _View:
     model: onnx.ModelProto
     constants: Mapping[str, TensorProto]
     made_by: Mapping[str, NodeProto]
-    readers: Mapping[str, NodeProto]
+    readers: Mapping[str, Sequence[NodeProto]]
     uses: Counter[str]
 
     @classmethod
     def of(cls, model: onnx.ModelProto) -> "_View":
         nodes = model.graph.node
         made_by = {name: node for node in nodes for name in node.output}
-        readers = {name: node for node in nodes for name in node.input}
+        readers: dict[str, list[NodeProto]] = {}
+        for node in nodes:
+            for name in node.input:
+                readers.setdefault(name, []).append(node)
         return cls(model, constants_of(model), made_by, readers, count_uses(model))
 
     def groups(self) -> Iterator[_Group]:
-        """Find what a kernel is for."""
+        """Find what a kernel is for; of several roundings of one sum only the first."""
+        found: set[str] = set()
         for node in self.model.graph.node:
             if _is_plain_attention(node):
                 yield _attention(node)
-            elif node.op_type == "MatMulIntegerToFloat":
-                if set(node.input[1:5]) <= set(self.constants):
-                    columns = self.constants[node.input[1]].dims[1]
-                    yield _product(node, columns)
-            elif (rounding := self._rounding(node)) is not None:
-                source = self.made_by.get(rounding.value)
-                if source is not None and source.op_type == "Gelu":
-                    if self.uses[rounding.value] == 1 and not source.attribute:
-                        yield _gelu(source, rounding, replaced=node.name)
-                elif source is not None and (added := self._sum_before(source)) is not None:
-                    yield _norm(added, source, rounding)
+            elif self._is_plain_product(node):
+                yield _product(node, columns=self.constants[node.input[1]].dims[1])
+            elif (group := self._rounded(node)) is not None and group.replaced not in found:
+                found.add(group.replaced)
+                yield group
+
+    def _rounded(self, node: NodeProto) -> _Group | None:
+        """Return the group that ends in this node, if it is a rounding."""
+        rounding = self._rounding(node)
+        source = None if rounding is None else self.made_by.get(rounding.value)
+        if rounding is None or source is None:
+            return None
+        if source.op_type == "Gelu":
+            alone = self.uses[rounding.value] == 1 and not source.attribute
+            return _gelu(source, rounding, replaced=node.name) if alone else None
+        added = self._sum_before(source)
+        return None if added is None else _norm(added, source, rounding)
 
     def _rounding(self, node: NodeProto) -> _Rounding | None:
         if node.op_type != "QuantizeLinear" or not set(node.input[1:]) <= set(self.constants):
@@ -110,17 +123,44 @@ class _View:
             value = before.input[0]
             factor = array_of(self.constants[before.input[1]]) * factor
             nodes.add(before.name)
-        product = self.readers[node.output[0]]
-        channels = self.constants[product.input[1]].dims[0]
+        channels = self._channels_of(node.output[0])
+        if channels is None:
+            return None
         tensor = numpy_helper.from_array(
             np.ascontiguousarray(np.broadcast_to(factor, (channels,)), dtype=np.float32),
             f"{node.output[0]}/factor",
         )
         return _Rounding(value, tensor, zero_point, node.output[0], frozenset(nodes))
 
+    def _is_plain_product(self, node: NodeProto) -> bool:
+        if node.op_type != "MatMulIntegerToFloat" or len(node.input) not in {5, 6, 7}:
+            return False
+        weights = self.constants.get(node.input[1])
+        return (
+            weights is not None
+            and weights.data_type == TensorProto.INT8
+            and weights.dims[0] <= MOST_DEPTH
+            and set(node.input[2:5]) <= set(self.constants)
+            and not any(node.input[5:6])  # a zero point of the weights
+            and set(node.input[6:]) <= set(self.constants)
+        )
+
+    def _channels_of(self, rounded: str) -> int | None:
+        """Return the channels of what only products read, which say how many there are."""
+        readers = self.readers.get(rounded, [])
+        products = [node for node in readers if node.op_type == "MatMulIntegerToFloat"]
+        if not products or len(products) != self.uses[rounded]:
+            return None
+        weights = self.constants.get(products[0].input[1])
+        return None if weights is None else int(weights.dims[0])
+
     def _sum_before(self, node: NodeProto) -> NodeProto | None:
         """Return the sum of two computed values that only `node`, a layer normalisation, reads."""
-        if node.op_type != "LayerNormalization":
+        settings = {item.name: item for item in node.attribute}
+        plain = len(node.input) == 3 and len(node.output) == 1
+        if node.op_type != "LayerNormalization" or not plain or "epsilon" not in settings:
+            return None
+        if "axis" in settings and settings["axis"].i != -1:
             return None
         before = self.made_by.get(node.input[0])
         if before is None or before.op_type != "Add" or self.uses[before.output[0]] != 1:
