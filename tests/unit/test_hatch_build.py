@@ -104,7 +104,6 @@ def test_without_a_compiler_that_works_there_is_a_warning_and_no_library(
     assert not (root / LIBRARY).exists()
     (warning,) = warnings
     assert warning.startswith("engine without kernels of its own: ")
-    assert ("no C compiler: " in warning) == (command != "false")
 
 
 @pytest.mark.parametrize("target", ["sdist", "custom"])
