@@ -111,9 +111,14 @@ class _View:
         return None if added is None else _norm(added, source, rounding)
 
     def _rounding(self, node: NodeProto) -> _Rounding | None:
-        if node.op_type != "QuantizeLinear" or not set(node.input[1:]) <= set(self.constants):
+        channels = self._channels_of(node.output[0])
+        if node.op_type != "QuantizeLinear" or channels is None or len(node.input) != 3:
             return None
         value, scale, zero_point = node.input
+        if not self._is_one(scale, TensorProto.FLOAT) or not self._is_one(
+            zero_point, TensorProto.UINT8
+        ):
+            return None
         factor: Array = np.reciprocal(array_of(self.constants[scale]))
         nodes = {node.name}
         before = self.made_by.get(value)
@@ -123,8 +128,7 @@ class _View:
             value = before.input[0]
             factor = array_of(self.constants[before.input[1]]) * factor
             nodes.add(before.name)
-        channels = self._channels_of(node.output[0])
-        if channels is None:
+        if factor.ndim > 1 or factor.size not in {1, channels}:
             return None
         tensor = numpy_helper.from_array(
             np.ascontiguousarray(np.broadcast_to(factor, (channels,)), dtype=np.float32),
@@ -133,17 +137,28 @@ class _View:
         return _Rounding(value, tensor, zero_point, node.output[0], frozenset(nodes))
 
     def _is_plain_product(self, node: NodeProto) -> bool:
-        if node.op_type != "MatMulIntegerToFloat" or len(node.input) not in {5, 6, 7}:
+        """Tell whether a product is one of int8 weights [depth, columns] that the kernel takes."""
+        if node.op_type != "MatMulIntegerToFloat" or len(node.input) < 5:
             return False
-        weights = self.constants.get(node.input[1])
+        _, weights, step, weight_step, zero_point, weight_zero, bias, *_ = [*node.input, "", ""]
+        tensor = self.constants.get(weights)
+        if tensor is None or tensor.data_type != TensorProto.INT8 or len(tensor.dims) != 2:
+            return False
+        depth, columns = tensor.dims
+        a_column_each = [weight_step, bias] if bias else [weight_step]
         return (
-            weights is not None
-            and weights.data_type == TensorProto.INT8
-            and weights.dims[0] <= MOST_DEPTH
-            and set(node.input[2:5]) <= set(self.constants)
-            and not any(node.input[5:6])  # a zero point of the weights
-            and set(node.input[6:]) <= set(self.constants)
+            depth <= MOST_DEPTH
+            and self._is_one(step, TensorProto.FLOAT)
+            and self._is_one(zero_point, TensorProto.UINT8)
+            and not weight_zero
+            and all(name in self.constants for name in a_column_each)
+            and all(list(self.constants[name].dims) == [columns] for name in a_column_each)
         )
+
+    def _is_one(self, name: str, kind: int) -> bool:
+        """Tell whether a value is a constant with one element of a type."""
+        tensor = self.constants.get(name)
+        return tensor is not None and tensor.data_type == kind and int(np.prod(tensor.dims)) == 1
 
     def _channels_of(self, rounded: str) -> int | None:
         """Return the channels of what only products read, which say how many there are."""
@@ -152,12 +167,12 @@ class _View:
         if not products or len(products) != self.uses[rounded]:
             return None
         weights = self.constants.get(products[0].input[1])
-        return None if weights is None else int(weights.dims[0])
+        return int(weights.dims[0]) if weights is not None and len(weights.dims) == 2 else None
 
     def _sum_before(self, node: NodeProto) -> NodeProto | None:
         """Return the sum of two computed values that only `node`, a layer normalisation, reads."""
         settings = {item.name: item for item in node.attribute}
-        plain = len(node.input) == 3 and len(node.output) == 1
+        plain = len(node.input) == 3 and all(node.input) and len(node.output) == 1
         if node.op_type != "LayerNormalization" or not plain or "epsilon" not in settings:
             return None
         if "axis" in settings and settings["axis"].i != -1:
@@ -187,7 +202,7 @@ def _attention(node: NodeProto) -> _Group:
 def _product(node: NodeProto, columns: int) -> _Group:
     """Return the call with a bias in any case."""
     bias = numpy_helper.from_array(np.zeros(columns, np.float32), f"{node.output[0]}/bias")
-    given = list(node.input[6:])  # behind the weights' zero point, which is left out
+    given = [name for name in node.input[6:] if name]  # behind the weights' zero point
     call = _call(PRODUCT, [*node.input[:5], *(given or [bias.name])], node.output)
     return _Group(call, node.name, constants=() if given else (bias,))
 

@@ -208,6 +208,26 @@ def test_what_was_measured_on_cuda_holds_there_and_not_for_tensorrt(
     assert batch_sizes(manifest, "tensorrt") == batch_sizes(bundle.manifest, "tensorrt")
 
 
+def test_the_cpu_without_kernels_takes_what_was_measured_on_the_cpu(
+    bundle: Bundle[ModelManifest],
+) -> None:
+    """`tune` measures it as `cpu`, and a table of its own name is none of `tune`."""
+    steps = {"cpu": 7, "openvino": 3, "cpu-standard": 5}
+    tables = tuple(
+        Batches(
+            device=name,
+            machine="",
+            steps=(BatchStep(tokens=LONGEST, rows=rows, batch_tokens=100_000),),
+        )
+        for name, rows in steps.items()
+    )
+    measured = bundle.manifest.model_copy(update={"batches": tables})
+    assert batch_sizes(measured, "cpu-standard").rows_of(10) == 7
+    assert batch_sizes(measured, "cpu-standard") == batch_sizes(measured, "cpu")
+    unmeasured = bundle.manifest.model_copy(update={"batches": None})
+    assert batch_sizes(unmeasured, "cpu-standard") == batch_sizes(unmeasured, "cpu")
+
+
 @pytest.mark.parametrize("device", ["cuda", "tensorrt"])
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 def test_what_is_made_for_cpus_is_refused_on_a_gpu(
