@@ -140,7 +140,8 @@ class _View:
         """Tell whether a product is one of int8 weights [depth, columns] that the kernel takes."""
         if node.op_type != "MatMulIntegerToFloat" or len(node.input) < 5:
             return False
-        _, weights, step, weight_step, zero_point, weight_zero, bias, *_ = [*node.input, "", ""]
+        given: list[str] = [*node.input, "", ""][1:7]
+        weights, step, weight_step, zero_point, weight_zero, bias = given
         tensor = self.constants.get(weights)
         if tensor is None or tensor.data_type != TensorProto.INT8 or len(tensor.dims) != 2:
             return False
