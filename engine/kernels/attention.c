@@ -15,9 +15,9 @@
 #include "kernels.h"
 
 enum {
-  ROWS = 8,      /* queries at a time: with two vectors of keys 24 sums, as many as fit */
-  BLOCK = 64,     /* keys whose weighted values are added up as integers */
-  WEIGHT = 8191,  /* the largest weight and value: BLOCK * WEIGHT * VALUE < 2^31 */
+  ROWS = 8,      /* queries at a time: with two vectors of keys 16 sums; 12 were slower */
+  BLOCK = 64,    /* keys whose weighted values are added up as integers */
+  WEIGHT = 8191, /* the largest weight and value: BLOCK * WEIGHT * VALUE < 2^31 */
   VALUE = 4095,
 };
 
@@ -34,7 +34,7 @@ typedef struct {
   int32_t *query;  /* [ROWS, width / 2] pairs of columns */
   int32_t *key;    /* [keys / 16, width / 2, 16] pairs of columns */
   int32_t *value;  /* [keys / 2, width] pairs of rows */
-  float *score;    /* [ROWS, keys], later what softmax has above its line */
+  float *score;    /* [ROWS, keys], later the exact weights */
   int16_t *weight; /* [ROWS, keys] */
   size_t keys, width, pairs;
 } Scratch;

@@ -2,8 +2,8 @@
 
 Each group becomes a call of a function that the model itself holds, made of the standard operators
 that were there. ONNX Runtime takes the engine's kernel where it has one of that name, and else puts
-the function's nodes in the call's place, as every other runtime does: nothing is needed to read a
-bundle (ONNX IR specification, "Functions").
+the function's nodes in the call's place (ONNX IR specification, "Functions"). A runtime that reads
+no functions needs them taken apart before, as `engine.openvino_graph` does.
 """
 
 from collections import Counter

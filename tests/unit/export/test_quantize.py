@@ -7,9 +7,6 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer
 
 from engine.pairs import EncodedPair
-from export.checkpoint import open_checkpoint
-from export.families import encoder_of
-from export.merge import load_merged
 from export.quantize.babble import babble
 from export.quantize.int4 import int4_products
 from export.quantize.int8 import int8_products, quantize_columns
@@ -20,21 +17,14 @@ from export.quantize.smooth import divisors_of, quantization_of
 from export.quantize.tables import quantize_blocks, quantize_rows, smaller_tables
 from export.recipes import ALPHAS
 from export.scoring import Workbench, score_all
-from export.trimmed import build
 from export.verify import check_batches
-from schemas.manifests import PairTemplate
 from tests.unit.export.conftest import CrossEncoder
-
-TEMPLATE = PairTemplate(
-    prefix=(2,), infix=(3,), suffix=(3,), max_tokens=64, max_query_tokens=20, token_types=True
-)
+from tests.unit.export.tiny_graphs import TEMPLATE, tiny_fp32, tiny_pairs
 
 
 @pytest.fixture(scope="module")
 def fp32(cross_encoder: CrossEncoder) -> onnx.ModelProto:
-    weights = encoder_of(load_merged(open_checkpoint(str(cross_encoder("bert"))), None))
-    assert weights is not None
-    return build(weights)
+    return tiny_fp32(cross_encoder)
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +34,7 @@ def sites(fp32: onnx.ModelProto) -> list[Site]:
 
 @pytest.fixture(scope="module")
 def pairs(cross_encoder: CrossEncoder) -> list[EncodedPair]:
-    tokenizer = Tokenizer.from_file(str(cross_encoder("bert") / "tokenizer.json"))
-    return babble(tokenizer, TEMPLATE)
+    return tiny_pairs(cross_encoder)
 
 
 @pytest.fixture
